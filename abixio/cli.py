@@ -1,0 +1,153 @@
+"""The command line: one click group that serves when no subcommand is given. It says what is wrong in one line and ends
+with status 2, before anything is written."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import click
+from click.core import ParameterSource
+
+from abixio import __version__, flags, logs
+from abixio.config import MIB, Config
+from abixio.errors import StartupError
+
+USAGE_STATUS: Final = 2
+"""Exit status for anything the caller has to change, as click and most Unix tools have it."""
+MIN_MEMORY_BUDGET: Final = 64 * MIB
+"""Two uploads with three stripe buffers of 8 MiB each, and two degraded reads."""
+_REGION: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+class _ListOption(click.Option):
+    """click splits the variable of a repeatable flag at blanks, which paths may hold; here it is one comma list."""
+
+    def value_from_envvar(self, ctx: click.Context) -> Any:
+        value = self.resolve_envvar_value(ctx)
+        return None if value is None else (value,)
+
+
+def _volume_paths(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
+    try:
+        return flags.parse_volumes(values)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _memory(ctx: click.Context, param: click.Parameter, value: str) -> int:
+    try:
+        size = flags.parse_size(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    if size < MIN_MEMORY_BUDGET:
+        raise click.BadParameter(f"{value} is less than {MIN_MEMORY_BUDGET // MIB}MiB, which two uploads need")
+    return size
+
+
+def _region(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    if not _REGION.fullmatch(value):
+        raise click.BadParameter(f"{value!r} is not a region name such as us-east-1")
+    return value
+
+
+def _option(name: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A flag that is an environment variable too."""
+    variable = "ABIXIO_" + name.removeprefix("--").replace("-", "_").upper()
+    return click.option(name, envvar=variable, show_envvar=True, show_default=True, **settings)
+
+
+_volumes = _option(
+    "--volumes", cls=_ListOption, multiple=True, default=Config().volumes, callback=_volume_paths, metavar="PATHS",
+    help="Directories, one per disk: a comma list, {1...4} ranges, or the flag again.",
+)
+
+
+@click.group("abixio", invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@_option("--host", default=Config().host, help="Address to listen on.")
+@_option("--port", type=click.IntRange(0, 65535), default=Config().port, help="0 picks a free one.")
+@_volumes
+@_option(
+    "--durability", type=click.Choice(["fsync", "page-cache"]), default=Config().durability,
+    help="fsync: an answer survives a power cut. page-cache: it survives kill -9; a power cut may take the last second.",
+)
+@_option(
+    "--etag", type=click.Choice(["auto", "xxh64", "md5"]), default=Config().etag,
+    help="ETags of uploads over one stripe without Content-MD5: a fast hash marked -1, one that looks like an MD5, or MD5.",
+)
+@_option("--region", default=Config().region, callback=_region, help="Region that requests are signed for.")
+@_option(
+    "--ftt", type=click.IntRange(0), default=None,
+    help="Volumes an object may lose, when neither it nor its bucket says. [default: 1, or 0 with one volume]",
+)
+@_option(
+    "--memory-budget", default=f"{Config().memory_budget // MIB}MiB", callback=_memory, metavar="SIZE",
+    help="For all stripe buffers together.",
+)
+@_option("--tls-cert", type=click.Path(), default=None, help="PEM certificate chain; with --tls-key.")
+@_option("--tls-key", type=click.Path(), default=None, help="PEM private key.")
+@_option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default=Config().log_level, help="Of stderr."
+)
+@_option("--log-json", is_flag=True, help="Log one JSON object a line.")
+@click.version_option(__version__, prog_name="abixio")
+@click.pass_context
+def cli(ctx: click.Context, /, **settings: Any) -> None:
+    """An S3-compatible object store in which every object chooses how many disk failures it survives.
+
+    Without a command: serve. Credentials come from ABIXIO_ACCESS_KEY and ABIXIO_SECRET_KEY; without them, random ones are
+    made once and kept on the volumes.
+    """
+    if ctx.invoked_subcommand is not None:
+        _refuse_serving_flags(ctx)
+        return
+    from abixio.app import run  # here, so that --help and a wrong flag do not wait for the server's imports
+
+    ctx.exit(run(Config(access_key=_secret("ACCESS"), secret_key=_secret("SECRET"), **settings)))
+
+
+@cli.group("volume", no_args_is_help=False)
+def volume_group() -> None:
+    """Look after volumes, while the server is stopped."""
+
+
+@volume_group.command("replace")
+@click.argument("slot", type=click.IntRange(0))
+@_volumes
+def volume_replace(slot: int, volumes: tuple[str, ...]) -> None:
+    """Give SLOT, whose volume is lost for good, to the one empty directory among --volumes.
+
+    Start the server with the same --volumes afterwards. Needed only where an empty directory is not taken by itself: when
+    the lost volume was a mount point and the directory is not one.
+    """
+    from abixio.store.assembly import replace_slot
+
+    logs.configure("warning", as_json=False)
+    click.echo(replace_slot(volumes, slot))
+
+
+def _refuse_serving_flags(ctx: click.Context) -> None:
+    """A flag of the server in front of a subcommand would do nothing."""
+    for param in ctx.command.params:
+        if param.name and ctx.get_parameter_source(param.name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{param.opts[0]} does nothing before {ctx.invoked_subcommand!r}; see --help of that command")
+
+
+def _secret(name: str) -> str | None:
+    """Credentials are no flags: a command line is public on its machine."""
+    return os.environ.get(f"ABIXIO_{name}_KEY") or None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the status to end with."""
+    try:
+        return int(cli.main(args=arguments, prog_name="abixio", standalone_mode=False) or 0)
+    except (click.ClickException, StartupError) as error:
+        text = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        print("abixio:", " ".join(text.split()), file=sys.stderr)
+        return USAGE_STATUS
+    except click.Abort:
+        return 130

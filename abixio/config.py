@@ -1,0 +1,41 @@
+"""Settings of one server, and the limits that are not settings. Every limit says where its number comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+GIB: Final = 1024 * MIB
+
+MAX_VOLUMES: Final = 16
+"""The codec could do 255; beyond 16 one key's metadata on every volume costs more than it buys."""
+MAX_KEY_BYTES: Final = 1024
+"""S3's own limit."""
+MAX_OBJECT: Final = 5 * GIB
+"""One PUT or one part, as S3."""
+MIN_PART: Final = 5 * MIB
+"""All parts but the last, as S3."""
+MAX_PARTS: Final = 10_000
+"""As S3."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What the command line and the environment say."""
+
+    volumes: tuple[str, ...] = ("./abixio-data",)
+    host: str = "127.0.0.1"
+    port: int = 9000
+    durability: Literal["fsync", "page-cache"] = "fsync"
+    etag: Literal["auto", "xxh64", "md5"] = "auto"
+    region: str = "us-east-1"
+    ftt: int | None = None
+    memory_budget: int = 512 * MIB
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    access_key: str | None = None
+    secret_key: str | None = None
+    log_level: str = "info"
+    log_json: bool = False

@@ -1,0 +1,56 @@
+"""Values of flags that click has no type for: lists of directories with ranges, and sizes."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from abixio.config import GIB, KIB, MAX_VOLUMES, MIB
+
+_RANGE: Final = re.compile(r"\{(\d+)\.\.\.(\d+)\}")
+_SIZE: Final = re.compile(r"(\d+)\s*([A-Za-z]*)")
+_UNITS: Final = {
+    "": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB, "k": KIB, "m": MIB, "g": GIB, "kb": 10**3, "mb": 10**6, "gb": 10**9,
+}
+
+
+def parse_volumes(values: Iterable[str]) -> tuple[str, ...]:
+    """`/a,/b` and `/mnt/disk{1...4}`, in any mixture, as single paths. ValueError says what is wrong."""
+    paths: list[str] = []
+    for pattern in itertools.chain.from_iterable(value.split(",") for value in values):
+        if not pattern.strip():
+            raise ValueError("an entry of the list is empty")
+        paths += itertools.islice(_expand(pattern.strip()), MAX_VOLUMES + 1)
+        if len(paths) > MAX_VOLUMES:
+            raise ValueError(f"more than {MAX_VOLUMES} directories")
+    return tuple(paths)
+
+
+def _expand(pattern: str) -> Iterator[str]:
+    """Every path that a pattern stands for; the first range turns slowest."""
+    found = _RANGE.search(pattern)
+    if found is None:
+        if "{" in pattern or "}" in pattern:
+            raise ValueError(f"{pattern!r}: a range looks like {{1...4}}")
+        yield pattern
+        return
+    first, last = found.groups()
+    if int(first) > int(last):
+        raise ValueError(f"{pattern!r}: the range {found[0]} is empty")
+    # {01...12} keeps its zeros, as a shell's {01..12} does.
+    width = len(first) if first.startswith("0") else 0
+    tails = list(itertools.islice(_expand(pattern[found.end() :]), MAX_VOLUMES + 1))
+    for number in range(int(first), int(last) + 1):
+        for tail in tails:
+            yield f"{pattern[: found.start()]}{number:0{width}d}{tail}"
+
+
+def parse_size(text: str) -> int:
+    """`512MiB`, `1GiB`, `500MB` or plain bytes. ValueError says what is wrong."""
+    found = _SIZE.fullmatch(text.strip())
+    unit = _UNITS.get(found[2].lower()) if found else None
+    if found is None or unit is None:
+        raise ValueError(f"{text!r} is not a size such as 512MiB")
+    return int(found[1]) * unit

@@ -1,0 +1,166 @@
+"""One request head: from its bytes to method, target, headers, and how the body is framed. No I/O.
+
+httptools (llhttp in its strict mode) does the grammar: it refuses spaces before a colon, folded lines, bare CR or LF,
+control characters, unknown methods, two Content-Length or one beside Transfer-Encoding. What it lets pass and a proxy in
+front of us might read differently is refused here; whoever disagrees about where a request ends can be made to smuggle one.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
+
+from abixio.errors import BadRequest, HeadTooLarge, UnsupportedExpectation
+from abixio.http.limits import Limits
+
+END: Final = b"\r\n\r\n"
+_SINGLE: Final = frozenset({"host", "content-length", "transfer-encoding", "expect", "authorization", "content-type", "range"})
+"""Headers whose meaning is lost, or an attacker's choice, when two lines of them are joined."""
+_ABSOLUTE: Final = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
+MAX_LENGTH: Final = 2**63 - 1
+"""A longer Content-Length is no length; everything behind us counts in signed 64 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a request says before its body."""
+
+    method: str
+    target: bytes
+    headers: dict[str, str]
+    length: int | None
+    """Of the body; None: chunked."""
+    keep_alive: bool
+    """Whether the client will reuse the connection."""
+    modern: bool
+    """HTTP/1.1: persistence is the default. HTTP/1.0: it has to be said."""
+    expects: bool
+    """The client waits for `100 Continue` before it sends the body."""
+
+
+class _Collector:
+    """Takes what the parser finds."""
+
+    __slots__ = ("headers", "target", "whole")
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.headers: dict[str, str] = {}
+        self.whole = False
+
+    def on_url(self, target: bytes) -> None:
+        self.target += target
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        key = name.decode("latin-1").lower()
+        text = value.decode("latin-1").strip(" \t")
+        present = self.headers.get(key)
+        if present is None:
+            self.headers[key] = text
+        elif key in _SINGLE:
+            raise BadRequest(f"more than one {key} header")
+        else:
+            self.headers[key] = f"{present},{text}"
+
+    def on_headers_complete(self) -> None:
+        self.whole = True
+
+
+def parse_head(raw: bytes, limits: Limits) -> Head:
+    """`raw` is a head with the empty line that ends it. BadRequest, HeadTooLarge, UnsupportedExpectation."""
+    if len(raw) > limits.head_bytes:
+        raise HeadTooLarge(f"a request head of more than {limits.head_bytes} bytes")
+    if raw.count(b"\n") - 2 > limits.header_lines:
+        raise HeadTooLarge(f"more than {limits.header_lines} header lines")
+    collector = _Collector()
+    parser = HttpRequestParser(collector)
+    _feed(parser, raw)
+    method, target = parser.get_method(), collector.target
+    modern = _version(raw, method, target)
+    if not collector.whole:
+        raise BadRequest("the head ends before its end")
+    if len(target) > limits.target_bytes:
+        raise HeadTooLarge(f"a request target of more than {limits.target_bytes} bytes")
+    headers = collector.headers
+    if modern and "host" not in headers:
+        raise BadRequest("HTTP/1.1 without Host")
+    if target[:1] != b"/":
+        target = _origin_form(method, target, headers)
+    length = _length(headers, modern)
+    return Head(
+        method.decode("ascii"), target, headers, length, _keep_alive(headers.get("connection"), modern), modern,
+        _expects(headers.get("expect"), modern) and length != 0,
+    )  # fmt: skip
+
+
+def _feed(parser: HttpRequestParser, raw: bytes) -> None:
+    try:
+        parser.feed_data(raw)
+    except HttpParserUpgrade:
+        # CONNECT, and offers to speak another protocol, which a server is free to ignore: the head was read to its end.
+        pass
+    except HttpParserError as error:
+        if isinstance(error, HttpParserCallbackError) and error.__context__ is not None:
+            raise error.__context__ from None
+        raise BadRequest(str(error)) from None
+
+
+def _version(raw: bytes, method: bytes, target: bytes) -> bool:
+    """True for HTTP/1.1, False for HTTP/1.0. The parser knows other versions, and forgives spaces in the request line."""
+    line = raw[: raw.index(b"\r\n")]
+    start = b"%b %b HTTP/1." % (method, target)
+    if line == start + b"1":
+        return True
+    if line == start + b"0":
+        return False
+    raise BadRequest("not a request line of HTTP/1.1 or HTTP/1.0")
+
+
+def _origin_form(method: bytes, target: bytes, headers: dict[str, str]) -> bytes:
+    """The path of an absolute URI, as a client behind a proxy sends it. Its authority has to be the Host header's."""
+    if target == b"*" and method == b"OPTIONS":
+        return target
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None:
+        raise BadRequest("the request target is neither a path nor an absolute URI")
+    authority, rest = match.groups()
+    if authority.decode("latin-1").lower() != headers.get("host", "").lower():
+        raise BadRequest("the request target names another host than the Host header")
+    return rest if rest[:1] == b"/" else b"/" + rest
+
+
+def _length(headers: dict[str, str], modern: bool) -> int | None:
+    coding = headers.get("transfer-encoding")
+    announced = headers.get("content-length")
+    if coding is not None:
+        if announced is not None:
+            raise BadRequest("Content-Length beside Transfer-Encoding")
+        if not modern:
+            raise BadRequest("Transfer-Encoding in HTTP/1.0")
+        if coding.lower() != "chunked":
+            raise BadRequest("the only transfer coding known here is chunked")
+        return None
+    if announced is None:
+        return 0
+    if not (announced.isascii() and announced.isdigit()) or len(announced) > 19 or int(announced) > MAX_LENGTH:
+        raise BadRequest("Content-Length is not a number of bytes")
+    return int(announced)
+
+
+def _keep_alive(connection: str | None, modern: bool) -> bool:
+    if connection is None:
+        return modern
+    options = {option.strip(" \t") for option in connection.lower().split(",")}
+    return "close" not in options and (modern or "keep-alive" in options)
+
+
+def _expects(expectation: str | None, modern: bool) -> bool:
+    """HTTP/1.0 knows no interim answers; what it expects is ignored, as RFC 9110 10.1.1 says."""
+    if expectation is None or not modern:
+        return False
+    if expectation.lower() != "100-continue":
+        raise UnsupportedExpectation(expectation)
+    return True

@@ -1,0 +1,84 @@
+"""The messages between the wire and the handlers: `transport` builds requests, `s3` answers them, neither owns these."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Body(Protocol):
+    """The body of one request, with the transfer coding removed. One reader at a time.
+
+    The first read sends `100 Continue` if the client waits for it, so check all that needs no body before.
+    Both reads raise ClientDisconnected, IncompleteBody or RequestTimeout; after that the body is of no more use.
+    """
+
+    length: int | None
+    """Content-Length; 0 without a body; None when the length is not announced (chunked)."""
+
+    async def readinto(self, view: memoryview) -> int:
+        """Fill `view` and return how many bytes that were: fewer than len(view) only where the body ends.
+
+        The kernel writes straight into `view` whenever nothing was received ahead; the caller keeps it alive and untouched.
+        """
+        ...
+
+    async def readline(self, limit: int) -> bytes:
+        """The next line, its LF included; without one at the end of the body. BadRequest when longer than `limit` bytes."""
+        ...
+
+
+@dataclass(slots=True)
+class Request:
+    """One request head and the handle on its body."""
+
+    method: str
+    target: bytes
+    """The request target exactly as received: path, and query behind the first `?`."""
+    headers: dict[str, str]
+    """Lower-case names; values decoded as latin-1 (lossless), stripped; repeated lines joined with `,`."""
+    body: Body
+    id: str
+    """16 upper-case hex digits; the x-amz-request-id of the answer."""
+    peer: str
+    secure: bool = False
+
+
+class Stream(Protocol):
+    """A response body that is produced while it is sent. `length` bytes in all, or the connection is cut."""
+
+    length: int
+
+    def __aiter__(self) -> AsyncIterator[Buffer]:
+        """Slices in order. A slice must stay unchanged for as long as anybody refers to it."""
+        ...
+
+    async def aclose(self) -> None:
+        """Always called once, also when the client went away in the middle."""
+        ...
+
+
+@dataclass(slots=True)
+class Response:
+    """Transport adds Date, Content-Length (from the body, unless given: HEAD and 304 give their own) and Connection."""
+
+    status: int
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    body: bytes | Stream = b""
+    close: bool = False
+    """Close the connection after this answer."""
+
+
+class Application(Protocol):
+    """What a transport serves."""
+
+    async def __call__(self, request: Request) -> Response:
+        """Answer a request. Anything it raises is a defect: the transport logs it and answers 500."""
+        ...
+
+    def refuse(self, error: Exception, request_id: str) -> Response:
+        """The answer to a request that could not be read (a RequestError) or whose handler failed (anything else)."""
+        ...

@@ -1,0 +1,85 @@
+"""DeleteObjects: up to 1,000 keys in one request, each with its own outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, NamedTuple
+
+from abixio.config import MIB
+from abixio.errors import AbixioError
+from abixio.message import Response
+from abixio.s3 import conditions, metadata
+from abixio.s3.call import CHECKSUMS, Call, xml_answer
+from abixio.s3.errors import S3Error, from_exception, headline
+from abixio.s3.names import check_key
+from abixio.s3.payload import read_xml
+from abixio.s3.xml import Fragment, Node, document, node, text
+from abixio.store.types import Bucket
+
+MAX_KEYS: Final = 1000
+"""As S3."""
+MAX_DOCUMENT: Final = 8 * MIB
+"""1,000 keys of 1,024 bytes, each of which may be written as a reference of six bytes, and the elements around them."""
+AT_ONCE: Final = 32
+"""Deletes in flight: enough to share the sync of a commit, too few to starve other requests."""
+
+
+class Doomed(NamedTuple):
+    """One object to delete."""
+
+    key: str
+    version: str | None
+    etag: str | None
+
+
+async def delete_objects(call: Call) -> Response:
+    metadata.refuse_unsupported(call.headers)
+    _check_digest(call)
+    bucket = await call.bucket()
+    body = await read_xml(call.request, call.identity, "Delete", MAX_DOCUMENT)
+    doomed = [_doomed(child) for child in body.all("Object")]
+    if not 1 <= len(doomed) <= MAX_KEYS:
+        raise S3Error("MalformedXML")
+    quiet = (body.text("Quiet") or "").strip().lower() == "true"
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def one(each: Doomed) -> Fragment:
+        async with turns:
+            return await _delete(call, bucket, each, quiet)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(each)) for each in doomed]
+    return xml_answer(document("DeleteResult", *(task.result() for task in tasks)))
+
+
+async def _delete(call: Call, bucket: Bucket, doomed: Doomed, quiet: bool) -> Fragment:
+    """What became of one key. Only what the server can answer for is an entry; a defect fails the request."""
+    try:
+        check_key(doomed.key)
+        if doomed.version not in (None, "", "null"):
+            raise S3Error("NoSuchVersion")
+        await call.store.delete(bucket, doomed.key, conditions.for_delete(doomed.etag))
+    except AbixioError as error:
+        return node("Error", text("Key", doomed.key), text("VersionId", doomed.version or None), *headline(from_exception(error)))
+    if quiet:
+        return Fragment("")
+    return node("Deleted", text("Key", doomed.key), text("VersionId", doomed.version or None))
+
+
+def _check_digest(call: Call) -> None:
+    """S3 takes no list of deletions that is not protected against a flipped bit; the payload source checks the digest."""
+    trailers = call.headers.get("x-amz-trailer", "")
+    if "content-md5" in call.headers or any(
+        "x-amz-checksum-" + name in call.headers or "x-amz-checksum-" + name in trailers for name in CHECKSUMS
+    ):
+        return
+    raise S3Error("InvalidRequest", "Missing required header for this request: Content-MD5 OR x-amz-checksum-*")
+
+
+def _doomed(entry: Node) -> Doomed:
+    key = entry.text("Key")
+    if not key:
+        raise S3Error("MalformedXML")
+    if entry.text("LastModifiedTime") or entry.text("Size"):
+        raise S3Error("NotImplemented", "Deleting by size or modification time is not implemented.")
+    return Doomed(key, entry.text("VersionId"), entry.text("ETag"))

@@ -1,0 +1,119 @@
+"""Operations on buckets: list, create, head, delete, location."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from abixio.config import KIB
+from abixio.errors import BucketExists
+from abixio.message import Response
+from abixio.s3.call import Call, iso_date, xml_answer
+from abixio.s3.errors import S3Error
+from abixio.s3.listing import decode_token, encode_token
+from abixio.s3.metadata import FTT, META, refuse_unsupported
+from abixio.s3.names import check_bucket_name
+from abixio.s3.payload import read_xml
+from abixio.s3.xml import Fragment, document, escape, node, text
+from abixio.store.types import Bucket
+
+MAX_CONFIGURATION: Final = 64 * KIB
+"""CreateBucketConfiguration holds a region name; 64 KiB is far more than any comment around it."""
+MAX_BUCKETS: Final = 10_000
+"""One page of ListBuckets, as S3."""
+CLASSIC: Final = "us-east-1"
+"""S3's first region: its location is the empty string, and creating one's own bucket again succeeds there."""
+
+
+async def list_buckets(call: Call) -> Response:
+    limit = call.integer("max-buckets", MAX_BUCKETS, 1, MAX_BUCKETS)
+    prefix = call.query.get("prefix", "")
+    region = call.query.get("bucket-region", "")
+    after = decode_token(call.query.get("continuation-token", ""))
+    found = [
+        bucket for bucket in await call.store.buckets()
+        if bucket.name.startswith(prefix) and bucket.name > after and region in ("", _region(call, bucket))
+    ]
+    page = found[:limit]
+    more = encode_token(page[-1].name) if len(found) > limit else None
+    elements = [
+        node("Bucket", text("Name", bucket.name), text("CreationDate", iso_date(bucket.created)),
+             text("BucketRegion", _region(call, bucket)))
+        for bucket in page
+    ]
+    return xml_answer(document(
+        "ListAllMyBucketsResult", call.owner.element(), node("Buckets", *elements),
+        text("ContinuationToken", more), text("Prefix", prefix or None),
+    ))
+
+
+async def create_bucket(call: Call) -> Response:
+    refuse_unsupported(call.headers)
+    check_bucket_name(call.bucket_name)
+    if call.headers.get("x-amz-object-ownership", "BucketOwnerEnforced") != "BucketOwnerEnforced":
+        raise S3Error("NotImplemented", Header="x-amz-object-ownership")
+    settings = {"region": call.config.region}
+    ftt = call.headers.get(META + FTT)
+    if ftt is not None:
+        settings["ftt"] = _fault_tolerance(ftt, call.store.n)
+    await _check_configuration(call)
+    answer = Response(200, [("Location", "/" + call.bucket_name)])
+    try:
+        await call.store.create_bucket(call.bucket_name, call.owner.id, settings)
+    except BucketExists:
+        await _check_recreation(call)
+    return answer
+
+
+async def head_bucket(call: Call) -> Response:
+    bucket = await call.bucket()
+    return Response(200, [
+        ("x-amz-bucket-region", _region(call, bucket)), ("x-amz-access-point-alias", "false"),
+        ("Content-Type", "application/xml"), ("Content-Length", "0"),
+    ])
+
+
+async def delete_bucket(call: Call) -> Response:
+    bucket = await call.bucket()
+    await call.store.delete_bucket(bucket.name)
+    return Response(204)
+
+
+async def get_bucket_location(call: Call) -> Response:
+    region = _region(call, await call.bucket())
+    return xml_answer(document("LocationConstraint", Fragment("" if region == CLASSIC else escape(region))))
+
+
+async def _check_configuration(call: Call) -> None:
+    """The body may name the region, and nothing but ours."""
+    if call.request.body.length == 0:
+        return
+    configuration = await read_xml(call.request, call.identity, "CreateBucketConfiguration", MAX_CONFIGURATION)
+    for child in configuration.children:
+        if child.name != "LocationConstraint" and (child.value.strip() or child.children):
+            raise S3Error("NotImplemented", f"{child.name} of a bucket is not implemented.")
+    wanted = (configuration.text("LocationConstraint") or "").strip()
+    if wanted and wanted != call.config.region:
+        raise S3Error(
+            "IllegalLocationConstraintException",
+            f"The {wanted} location constraint is incompatible for the region specific endpoint this request was sent to.",
+        )
+
+
+async def _check_recreation(call: Call) -> None:
+    """Creating a bucket again: success where S3's first region says so, if it is one's own; else 409."""
+    bucket = await call.store.bucket(call.bucket_name)
+    if bucket.owner != call.owner.id:
+        raise S3Error("BucketAlreadyExists", BucketName=bucket.name)
+    if call.config.region != CLASSIC:
+        raise S3Error("BucketAlreadyOwnedByYou", BucketName=bucket.name)
+
+
+def _fault_tolerance(value: str, n: int) -> str:
+    if not (value.isascii() and value.isdigit() and len(value) <= 2 and int(value) < n):
+        raise S3Error("InvalidArgument", f"The fault tolerance must be an integer from 0 to {n - 1}.",
+                      ArgumentName=META + FTT, ArgumentValue=value)
+    return str(int(value))
+
+
+def _region(call: Call, bucket: Bucket) -> str:
+    return bucket.settings.get("region") or call.config.region

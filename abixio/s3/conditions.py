@@ -1,0 +1,162 @@
+"""Conditional requests: If-Match, If-None-Match, If-Modified-Since, If-Unmodified-Since and If-Range (RFC 9110, section 13).
+
+One rule, `_verdict`, with the precedence of RFC 9110 13.2.2; reads, writes and copy sources differ only in what a
+condition that does not hold is answered with.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import Final, Protocol
+
+from abixio.errors import NoSuchKey, PreconditionFailed
+from abixio.s3.errors import S3Error
+from abixio.store.types import Condition, ObjectInfo, always
+
+_TAG: Final = re.compile(r'\s*(?:(W/)?"([^"]*)"|([^\s,"]+))\s*(?:,|$)')
+
+
+class Validators(Protocol):
+    """What a condition looks at; an ObjectInfo is one."""
+
+    @property
+    def etag(self) -> str: ...
+    @property
+    def modified(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """The conditional headers of one request, as sent."""
+
+    match: str | None = None
+    none_match: str | None = None
+    modified_since: str | None = None
+    unmodified_since: str | None = None
+
+    def __bool__(self) -> bool:
+        return not (self.match is self.none_match is self.modified_since is self.unmodified_since is None)
+
+
+def read(headers: Mapping[str, str], prefix: str = "") -> Conditions:
+    """The conditions in `headers`; those on a copy's source have the prefix `x-amz-copy-source-`."""
+    get = headers.get
+    return Conditions(get(prefix + "if-match"), get(prefix + "if-none-match"), get(prefix + "if-modified-since"),
+                      get(prefix + "if-unmodified-since"))
+
+
+def check_read(conditions: Conditions, info: Validators) -> bool:
+    """For GET and HEAD: PreconditionFailed (412); False when the client has the object already (304)."""
+    if not conditions:
+        return True
+    failed = _verdict(conditions, info)
+    if failed in ("If-None-Match", "If-Modified-Since"):
+        return False
+    if failed:
+        raise PreconditionFailed(failed)
+    return True
+
+
+def check_source(conditions: Conditions, info: Validators) -> None:
+    """For the source of a copy: whatever does not hold is a 412."""
+    failed = _verdict(conditions, info)
+    if failed:
+        raise PreconditionFailed(f"x-amz-copy-source-{failed}")
+
+
+def for_write(headers: Mapping[str, str]) -> Condition:
+    """The store's condition for PUT, CopyObject and CompleteMultipartUpload. If-None-Match knows only `*`, as in S3: with an
+    ETag it is 501. If-Match on a key that has no object is 404, as in S3."""
+    conditions = read(headers)
+    if conditions.none_match is not None and conditions.none_match != "*":
+        raise S3Error("NotImplemented", Header="If-None-Match")
+    # RFC 9110 13.1.3: If-Modified-Since is for GET and HEAD only.
+    conditions = Conditions(conditions.match, conditions.none_match, None, conditions.unmodified_since)
+    if not conditions:
+        return always
+
+    def hold(current: ObjectInfo | None) -> None:
+        if current is None:
+            if conditions.match is not None:
+                raise NoSuchKey
+            return
+        failed = _verdict(conditions, current)
+        if failed:
+            raise PreconditionFailed(failed)
+
+    return hold
+
+
+def for_delete(etag: str | None) -> Condition:
+    """If-Match on a delete. Deleting what is not there stays a success, as in S3."""
+    if etag is None:
+        return always
+
+    def hold(current: ObjectInfo | None) -> None:
+        if current is not None and not _matches(etag, current.etag, weak=False):
+            raise PreconditionFailed("If-Match")
+
+    return hold
+
+
+def range_applies(if_range: str | None, info: Validators) -> bool:
+    """If-Range: the range is served only from the very representation that the client has parts of; else the whole."""
+    if if_range is None:
+        return True
+    if '"' in if_range:
+        return _matches(if_range, info.etag, weak=False)
+    # A date has to be the same, not later; an ETag without quotes is not a date and is compared as what it is.
+    since = _seconds(if_range)
+    return info.modified // 1000 == since if since is not None else if_range == info.etag
+
+
+def _verdict(conditions: Conditions, info: Validators) -> str:
+    """The name of the first condition that does not hold, empty when all do. Steps 1 to 4 of RFC 9110 13.2.2."""
+    if conditions.match is not None:
+        if not _matches(conditions.match, info.etag, weak=False):
+            return "If-Match"
+    elif conditions.unmodified_since is not None:
+        since = _seconds(conditions.unmodified_since)
+        if since is not None and info.modified // 1000 > since:
+            return "If-Unmodified-Since"
+    if conditions.none_match is not None:
+        if _matches(conditions.none_match, info.etag, weak=True):
+            return "If-None-Match"
+    elif conditions.modified_since is not None:
+        since = _seconds(conditions.modified_since)
+        if since is not None and info.modified // 1000 <= since:
+            return "If-Modified-Since"
+    return ""
+
+
+def _matches(header: str, etag: str, weak: bool) -> bool:
+    """Whether the list of tags names this one. S3 clients also send tags without quotes. Ours are strong, so a weak tag
+    matches only where RFC 9110 asks for the weak comparison."""
+    if header.strip() == "*":
+        return True
+    at = 0
+    while match := _TAG.match(header, at):
+        mark, quoted, bare = match.groups()
+        if (weak or not mark) and (quoted if bare is None else bare) == etag:
+            return True
+        at = match.end()
+        if at >= len(header):
+            return False
+    return False
+
+
+@lru_cache(maxsize=256)
+def _seconds(date: str) -> int | None:
+    """A date in any of the three forms of RFC 9110 as seconds since 1970; None for anything else, which is ignored."""
+    try:
+        moment = parsedate_to_datetime(date)
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+    if moment.tzinfo is None:  # asctime's form and `-0000` name no zone; RFC 9110: GMT
+        moment = moment.replace(tzinfo=UTC)
+    return int(moment.timestamp())

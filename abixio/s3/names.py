@@ -1,0 +1,108 @@
+"""What a request target names: bucket, key and parameters, exactly as the client wrote them; and the rules for names.
+
+The path is percent-decoded once and cut at its second slash. Nothing is normalised: `..`, `.`, `//` and a trailing slash
+are ordinary parts of a key, and a `+` in the path is a plus sign. In the query a `+` is a space, as S3 reads it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from abixio.config import MAX_KEY_BYTES
+from abixio.s3.errors import S3Error
+
+BROKEN_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+
+BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+"""3 to 63 characters, as S3 since 2018."""
+DOTTED_QUAD: Final = re.compile(r"\d+\.\d+\.\d+\.\d+")
+RESERVED_PREFIXES: Final = ("xn--", "sthree-", "amzn-s3-demo-")
+RESERVED_SUFFIXES: Final = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
+
+
+@dataclass(slots=True)
+class Target:
+    """A request target, taken apart."""
+
+    path: bytes
+    """As received; starts with a slash."""
+    query: bytes
+    """As received, without the question mark."""
+    bucket: str
+    """Empty for the service itself."""
+    key: str
+    """Empty for a bucket."""
+    params: dict[str, str]
+    """Query parameters by name; of repeated ones the first. `?uploads` is there with an empty value."""
+
+    @property
+    def resource(self) -> str:
+        """What an error calls the resource: the path as text."""
+        return self.path.decode("ascii", "replace")
+
+
+def parse_target(target: bytes) -> Target:
+    """InvalidURI when an escape is broken or what is escaped is not UTF-8; InvalidBucketName for a key without a bucket."""
+    path, _, query = target.partition(b"?")
+    if not path.startswith(b"/"):
+        raise _invalid(target)
+    bucket, _, key = decode_path(path)[1:].partition("/")
+    if key and not bucket:
+        raise S3Error("InvalidBucketName", BucketName="")
+    pairs = query_pairs(query)
+    pairs.reverse()
+    return Target(path, query, bucket, key, dict(pairs))
+
+
+def query_pairs(query: bytes) -> list[tuple[str, str]]:
+    """The parameters of a raw query, decoded, in order."""
+    if not query:
+        return []
+    found = []
+    # As latin-1 every byte is one character, so that only what is not plain ASCII has to be decoded part by part.
+    for part in query.decode("latin-1").replace("+", " ").split("&"):
+        if part:
+            name, _, value = part.partition("=")
+            if "%" in part or not part.isascii():
+                name, value = decode_path(name.encode("latin-1")), decode_path(value.encode("latin-1"))
+            found.append((name, value))
+    return found
+
+
+def decode_path(raw: bytes) -> str:
+    """Percent-encoded UTF-8 as text: the path of a request or of a header like x-amz-copy-source, or one parameter."""
+    try:
+        if b"%" not in raw:
+            return raw.decode()
+        if not BROKEN_ESCAPE.search(raw):
+            return unquote_to_bytes(raw).decode()
+    except UnicodeDecodeError as error:
+        raise _invalid(raw) from error
+    raise _invalid(raw)
+
+
+def _invalid(raw: bytes) -> S3Error:
+    return S3Error("InvalidURI", URI=raw.decode("ascii", "replace"))
+
+
+def check_bucket_name(name: str) -> None:
+    """InvalidBucketName unless S3 would create a bucket of that name."""
+    if (
+        not BUCKET.fullmatch(name)
+        or ".." in name
+        or DOTTED_QUAD.fullmatch(name)
+        or name.startswith(RESERVED_PREFIXES)
+        or name.endswith(RESERVED_SUFFIXES)
+    ):
+        raise S3Error("InvalidBucketName", BucketName=name)
+
+
+def check_key(key: str) -> None:
+    """KeyTooLongError, or InvalidArgument for an empty key. Every other string is a key."""
+    if not key:
+        raise S3Error("InvalidArgument", "Object key must not be empty.", ArgumentName="key")
+    if len(key) > MAX_KEY_BYTES or len(key.encode()) > MAX_KEY_BYTES:
+        raise S3Error("KeyTooLongError", Size=len(key.encode()), MaxSizeAllowed=MAX_KEY_BYTES)

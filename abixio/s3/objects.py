@@ -1,0 +1,154 @@
+"""GetObject, HeadObject, PutObject and DeleteObject."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Final, NamedTuple
+
+from abixio.config import KIB, MAX_PARTS
+from abixio.message import Buffer, Response
+from abixio.s3 import conditions, metadata, ranges
+from abixio.s3.call import Call, checksum_headers, http_date, quoted
+from abixio.s3.errors import S3Error
+from abixio.s3.payload import has_content_md5, payload_source
+from abixio.s3.ranges import Span
+from abixio.store.types import ObjectInfo, PutSpec, Reader
+
+ONE_WRITE: Final = 64 * KIB
+"""Up to here an answer is collected and sent with its head in one write: a copy of 64 KiB costs less than a second write."""
+
+_NOT_MODIFIED: Final = frozenset({"ETag", "Last-Modified", "Cache-Control", "Expires"})
+"""What a 304 repeats of the 200 (RFC 9110, 15.4.5)."""
+
+
+class Plan(NamedTuple):
+    """What to answer a GET or HEAD with."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    span: Span
+
+
+class ObjectStream:
+    """A response body that reads while it is sent."""
+
+    def __init__(self, reader: Reader, span: Span) -> None:
+        self.length = span.length
+        self._reader = reader
+        self._span = span
+
+    def __aiter__(self) -> AsyncIterator[Buffer]:
+        return self._reader.stream(*self._span)
+
+    async def aclose(self) -> None:
+        await self._reader.aclose()
+
+
+async def get_object(call: Call) -> Response:
+    _check_read(call)
+    reader = await call.store.open(await call.bucket(), call.key)
+    streams = False
+    try:
+        plan = _plan(call, reader.info)
+        if plan.span.length > ONE_WRITE:
+            streams = True
+            return Response(plan.status, plan.headers, ObjectStream(reader, plan.span))
+        body = b"".join([piece async for piece in reader.stream(*plan.span)]) if plan.span.length else b""
+        return Response(plan.status, plan.headers, body)
+    finally:
+        if not streams:
+            await reader.aclose()
+
+
+async def head_object(call: Call) -> Response:
+    _check_read(call)
+    plan = _plan(call, await call.store.head(await call.bucket(), call.key))
+    if plan.status != 304:
+        plan.headers.append(("Content-Length", str(plan.span.length)))
+    return Response(plan.status, plan.headers)
+
+
+async def put_object(call: Call) -> Response:
+    spec = put_spec(call, metadata.read(call.headers))
+    source = payload_source(call.request, call.identity)
+    info = await call.store.put(await call.bucket(), call.key, spec, source)
+    return Response(200, [("ETag", quoted(info.etag)), *checksum_headers(info.record)])
+
+
+async def delete_object(call: Call) -> Response:
+    metadata.refuse_unsupported(call.headers)
+    call.refuse_versions()
+    await call.store.delete(await call.bucket(), call.key, conditions.for_delete(call.headers.get("if-match")))
+    return Response(204, [("x-amz-version-id", "null")] if "versionId" in call.query else [])
+
+
+def put_spec(call: Call, found: metadata.Metadata) -> PutSpec:
+    """What PutObject, CopyObject and CreateMultipartUpload have in common, checked."""
+    metadata.refuse_unsupported(call.headers)
+    return PutSpec(
+        owner=call.owner.id, headers=found.headers, meta=found.meta, ftt=found.ftt,
+        real_md5=has_content_md5(call.request), condition=conditions.for_write(call.headers),
+    )
+
+
+def _check_read(call: Call) -> None:
+    metadata.refuse_unsupported(call.headers)
+    call.refuse_versions()
+    if "partNumber" in call.query:
+        call.integer("partNumber", 0, 1, MAX_PARTS)
+        if "range" in call.headers:
+            raise S3Error("InvalidRequest", "Cannot specify both Range header and partNumber query parameter")
+
+
+def _plan(call: Call, info: ObjectInfo) -> Plan:
+    """Conditions first, then the part or range, as RFC 9110 13.2.2 orders them."""
+    headers = [("ETag", quoted(info.etag)), ("Last-Modified", http_date(info.modified)), ("Accept-Ranges", "bytes")]
+    headers += metadata.answer(info, call.query)
+    if not conditions.check_read(conditions.read(call.headers), info):
+        return Plan(304, [pair for pair in headers if pair[0] in _NOT_MODIFIED], Span(0, 0))
+    if "partNumber" in call.query:
+        return _part(call, info, headers)
+    wanted = call.headers.get("range")
+    span = None
+    if wanted is not None and conditions.range_applies(call.headers.get("if-range"), info):
+        span = ranges.parse(wanted, info.size)
+    if _shows_checksums(call) and span in (None, (0, info.size)):
+        headers += checksum_headers(info.record)
+    if span is None:
+        return Plan(200, headers, Span(0, info.size))
+    headers.append(("Content-Range", ranges.content_range(span, info.size)))
+    return Plan(206, headers, span)
+
+
+def _part(call: Call, info: ObjectInfo, headers: list[tuple[str, str]]) -> Plan:
+    """One part of a multipart object, by the number it was uploaded under; part 1 of any other object is all of it."""
+    number, record, start = call.integer("partNumber", 0, 1, MAX_PARTS), info.record, 0
+    if not record.upload:
+        if number > 1:
+            raise _no_such_part(number)
+        if _shows_checksums(call):
+            headers += checksum_headers(record)
+        return _partial(info, headers, Span(0, info.size))
+    for part in record.parts:
+        if part.number == number:
+            headers.append(("x-amz-mp-parts-count", str(len(record.parts))))
+            if _shows_checksums(call):
+                headers += [("x-amz-checksum-" + name, value) for name, value in part.checksums.items()]
+            return _partial(info, headers, Span(start, part.size))
+        start += part.size
+    raise _no_such_part(number)
+
+
+def _partial(info: ObjectInfo, headers: list[tuple[str, str]], span: Span) -> Plan:
+    if span.length == 0:
+        return Plan(200, headers, span)
+    headers.append(("Content-Range", ranges.content_range(span, info.size)))
+    return Plan(206, headers, span)
+
+
+def _no_such_part(number: int) -> S3Error:
+    return S3Error("InvalidRange", "The requested partnumber is not satisfiable", PartNumberRequested=number)
+
+
+def _shows_checksums(call: Call) -> bool:
+    return call.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED"

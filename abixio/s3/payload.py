@@ -1,0 +1,136 @@
+"""The body of a request as the payload it carries: decoded, counted, and checked against all that the client said of it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from abixio.codec.digest import Digests
+from abixio.config import KIB, MAX_OBJECT
+from abixio.message import Body, Request
+from abixio.s3.errors import S3Error
+from abixio.s3.payload_checks import Checks
+from abixio.s3.payload_chunked import ChunkedSource, ChunkSigner
+from abixio.s3.sigv4 import STREAMING, STREAMING_SIGNED_TRAILER, STREAMING_UNSIGNED_TRAILER, Identity
+from abixio.s3.xml import MalformedDocument, Node, parse
+from abixio.store.types import Source
+
+LENGTH: Final = re.compile(r"\d+", re.ASCII)
+GROWTH: Final = 64 * KIB
+"""Step in which a document of unknown length is read."""
+PARSE_INLINE: Final = 64 * KIB
+"""A document of that size parses in about 5 ms; longer ones leave the event loop alone."""
+
+
+class PlainSource:
+    """A `Source` over a body that is the payload itself."""
+
+    __slots__ = ("_body", "_checks", "_received", "algorithms", "length")
+
+    def __init__(self, body: Body, checks: Checks) -> None:
+        self.length = body.length
+        self.algorithms: Collection[str] = checks.algorithms
+        self._body = body
+        self._checks = checks
+        self._received = 0
+
+    async def readinto(self, view: memoryview) -> int:
+        """As `abixio.message.Body.readinto`; EntityTooLarge when a body of unknown length does not end."""
+        count = await self._body.readinto(view)
+        self._received += count
+        if self._received > MAX_OBJECT:
+            raise _too_large(self._received, MAX_OBJECT)
+        return count
+
+    def verify(self, digests: Mapping[str, bytes]) -> dict[str, str]:
+        """As `abixio.store.types.Source.verify`."""
+        return self._checks.verify(digests)
+
+
+def payload_source(request: Request, identity: Identity) -> Source:
+    """The payload of PutObject and UploadPart. S3Error for headers that are wrong in themselves, before any byte is read:
+    InvalidDigest, InvalidRequest, InvalidArgument, MissingContentLength, EntityTooLarge. `readinto` raises S3Error for
+    bad chunks (SignatureDoesNotMatch, IncompleteBody, InvalidChunkSizeError, MalformedTrailerError), `verify` for bad
+    digests (BadDigest, XAmzContentSHA256Mismatch)."""
+    if "content-length" not in request.headers and "transfer-encoding" not in request.headers:
+        raise S3Error("MissingContentLength")
+    source = _source(request, identity, checksums=True)
+    if source.length is not None and source.length > MAX_OBJECT:
+        raise _too_large(source.length, MAX_OBJECT)
+    return source
+
+
+def has_content_md5(request: Request) -> bool:
+    """What `PutSpec.real_md5` wants to know."""
+    return "content-md5" in request.headers
+
+
+def _source(request: Request, identity: Identity, checksums: bool) -> Source:
+    checks = Checks(request.headers, identity.payload, checksums)
+    if identity.payload not in STREAMING:
+        return PlainSource(request.body, checks)
+    signer = None
+    if identity.payload != STREAMING_UNSIGNED_TRAILER:
+        signer = ChunkSigner(identity, identity.payload == STREAMING_SIGNED_TRAILER)
+    return ChunkedSource(request.body, checks, _decoded_length(request), signer)
+
+
+def _decoded_length(request: Request) -> int | None:
+    """x-amz-decoded-content-length. Amazon always wants it; a client that streams what it does not know the length of
+    cannot give it, and nothing here needs it, so it may be missing when the coded length is missing too."""
+    value = request.headers.get("x-amz-decoded-content-length")
+    if value is None:
+        if request.body.length is not None:
+            raise S3Error("MissingContentLength")
+        return None
+    if not LENGTH.fullmatch(value):
+        raise S3Error(
+            "InvalidArgument", "The x-amz-decoded-content-length header is not a length.",
+            ArgumentName="x-amz-decoded-content-length", ArgumentValue=value,
+        )
+    return int(value) if len(value) <= len(str(MAX_OBJECT)) else MAX_OBJECT + 1
+
+
+def _too_large(size: int, limit: int) -> S3Error:
+    return S3Error("EntityTooLarge", ProposedSize=size, MaxSizeAllowed=limit)
+
+
+async def read_small_body(request: Request, identity: Identity, limit: int, checksums: bool = True) -> bytes:
+    """The whole payload of an operation that takes a document, verified like an object. EntityTooLarge above `limit`.
+
+    CompleteMultipartUpload passes `checksums=False`: its x-amz-checksum-* headers are about the object it makes.
+    """
+    source = _source(request, identity, checksums)
+    if source.length is not None and source.length > limit:
+        raise _too_large(source.length, limit)
+    digests = Digests(source.algorithms)
+    data = bytearray()
+    while True:
+        # One byte more than the limit is enough to see that a body is over it; one byte more than the length makes the
+        # read see the end of the body, trailers included.
+        room = bytearray(min(GROWTH if source.length is None else source.length - len(data), limit - len(data)) + 1)
+        count = await source.readinto(memoryview(room))
+        data += memoryview(room)[:count]
+        if len(data) > limit:
+            raise _too_large(len(data), limit)
+        if count < len(room):
+            break
+    digests.update(data)
+    source.verify(digests.digests())
+    return bytes(data)
+
+
+async def read_xml(request: Request, identity: Identity, root: str, limit: int, checksums: bool = True) -> Node:
+    """The document of a request, as `read_small_body` and `abixio.s3.xml.parse`: MalformedXML for whatever is no `root`;
+    MissingRequestBodyError for an empty body."""
+    data = await read_small_body(request, identity, limit, checksums)
+    if not data:
+        raise S3Error("MissingRequestBodyError")
+    try:
+        if len(data) <= PARSE_INLINE:
+            return parse(data, root)
+        return await asyncio.get_running_loop().run_in_executor(None, parse, data, root)
+    except MalformedDocument as error:
+        raise S3Error("MalformedXML") from error

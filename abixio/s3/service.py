@@ -1,0 +1,118 @@
+"""The S3 front: a request comes in, is authenticated before anything else, becomes an operation, and is answered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from abixio.config import Config
+from abixio.errors import AbixioError
+from abixio.message import Request, Response
+from abixio.s3 import batch, buckets, copy, listing, multipart, objects
+from abixio.s3.call import Call, Handler, root_owner
+from abixio.s3.errors import HOST_ID, S3Error, from_exception, response
+from abixio.s3.names import Target, check_key, parse_target
+from abixio.s3.router import route
+from abixio.s3.sigv4 import authenticate
+from abixio.store.types import StoreAPI
+
+SERVER: Final = ("Server", "abixio")
+
+HANDLERS: Final[Mapping[str, Handler]] = {
+    "ListBuckets": buckets.list_buckets,
+    "CreateBucket": buckets.create_bucket,
+    "HeadBucket": buckets.head_bucket,
+    "DeleteBucket": buckets.delete_bucket,
+    "GetBucketLocation": buckets.get_bucket_location,
+    "ListObjects": listing.list_objects,
+    "ListObjectsV2": listing.list_objects_v2,
+    "ListMultipartUploads": listing.list_multipart_uploads,
+    "GetObject": objects.get_object,
+    "HeadObject": objects.head_object,
+    "PutObject": objects.put_object,
+    "DeleteObject": objects.delete_object,
+    "DeleteObjects": batch.delete_objects,
+    "CopyObject": copy.copy_object,
+    "CreateMultipartUpload": multipart.create_multipart_upload,
+    "UploadPart": multipart.upload_part,
+    "UploadPartCopy": copy.upload_part_copy,
+    "CompleteMultipartUpload": multipart.complete_multipart_upload,
+    "AbortMultipartUpload": multipart.abort_multipart_upload,
+    "ListParts": multipart.list_parts,
+}
+"""What is served; every other operation that the router knows is answered with NotImplemented."""
+
+_SIGNING: Final = frozenset({
+    "x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-expires", "x-amz-signedheaders", "x-amz-signature",
+    "x-amz-security-token",
+})
+
+
+class S3Service:
+    """Application over a store."""
+
+    def __init__(self, store: StoreAPI, credentials: Mapping[str, str], config: Config) -> None:
+        self._store = store
+        self._credentials = credentials
+        self._config = config
+        self._owners = {access_key: root_owner(access_key) for access_key in credentials}
+
+    async def __call__(self, request: Request) -> Response:
+        target: Target | None = None
+        try:
+            target = parse_target(request.target)
+            answer = await self._answer(request, target)
+        except AbixioError as error:
+            return self._refusal(error, request, target)
+        answer.headers += [("x-amz-request-id", request.id), ("x-amz-id-2", HOST_ID), SERVER]
+        return answer
+
+    def refuse(self, error: Exception, request_id: str) -> Response:
+        """What the transport answers when it could not read a request, or a handler failed."""
+        answer = response(from_exception(error), request_id)
+        answer.headers.append(SERVER)
+        return answer
+
+    async def _answer(self, request: Request, target: Target) -> Response:
+        identity = authenticate(request, target, self._credentials, self._config.region, time.time())
+        if "X-Amz-Signature" in target.params:
+            _unhoist(request, target)
+        operation = route(request.method, target.bucket, target.key, target.params, copy.HEADER in request.headers)
+        if target.key:
+            check_key(target.key)
+        handler = HANDLERS.get(operation)
+        if handler is None:
+            raise S3Error("NotImplemented", f"{operation} is not implemented.")
+        return await handler(Call(
+            request, operation, target.bucket, target.key, target.params, identity, self._owners[identity.access_key],
+            self._store, self._config,
+        ))
+
+    def _refusal(self, error: AbixioError, request: Request, target: Target | None) -> Response:
+        found = from_exception(error)
+        if target is not None:
+            _name_what(found, target)
+        answer = response(found, request.id, target.resource if target else "", request.method == "HEAD")
+        answer.headers.append(SERVER)
+        return answer
+
+
+def _unhoist(request: Request, target: Target) -> None:
+    """Signers of URLs may move `x-amz-*` headers into the query, where they are signed too. They mean the same there."""
+    for name, value in target.params.items():
+        lower = name.lower()
+        if lower.startswith("x-amz-") and lower not in _SIGNING:
+            # Header values are held as latin-1, whatever they are.
+            request.headers.setdefault(lower, value.encode().decode("latin-1"))
+
+
+def _name_what(error: S3Error, target: Target) -> None:
+    """Errors of the store do not know the names that the client used; S3 repeats them."""
+    match error.code:
+        case "NoSuchBucket" | "BucketNotEmpty" | "BucketAlreadyOwnedByYou":
+            error.fields.setdefault("BucketName", target.bucket)
+        case "NoSuchKey":
+            error.fields.setdefault("Key", target.key)
+        case "NoSuchUpload":
+            error.fields.setdefault("UploadId", target.params.get("uploadId"))

@@ -1,0 +1,159 @@
+"""From the directories of --volumes to open volumes: looks at them, lets `membership` decide, writes what it decided.
+
+Nothing is written before `carry_out`. A crash at any step of it leaves what the next start recognizes and finishes:
+volumes that join are whole, and known to be filling, before any member names them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from abixio.errors import IdentityDamaged, StartupError, VolumeError
+from abixio.store.membership import Found, Plan, decide, refuse_overlap
+from abixio.volume import identity, names
+from abixio.volume.files import Files
+from abixio.volume.identity import Look
+from abixio.volume.interface import Note
+from abixio.volume.local import LocalVolume, format_volume
+from abixio.volume.lock import VolumeLock
+
+_log = logging.getLogger(__name__)
+
+FILLING: Final = "filling"
+"""Name of the note that says so in a volume's catalog."""
+
+
+@dataclass(slots=True)
+class PoolVolumes:
+    """The pool's volumes, open."""
+
+    n: int
+    by_slot: dict[int, LocalVolume] = field(default_factory=dict)
+    filling: set[int] = field(default_factory=set)
+
+    def close(self) -> None:
+        for volume in self.by_slot.values():
+            volume.close()
+
+
+def survey(paths: Sequence[str], slot: int | None = None, files: Files | None = None) -> Plan:
+    """What to do with these directories; writes nothing. StartupError when the answer is: not like this."""
+    files = files or Files()
+    refuse_overlap(paths)
+    found = [_look(files, path) for path in paths]
+    inodes: dict[tuple[int, int], str] = {}
+    for one in found:
+        if one.look is not Look.MISSING and not one.damage:
+            twin = inodes.setdefault(files.inode(one.path), one.path)
+            if twin != one.path:
+                raise StartupError(f"{one.path}: is the same directory as {twin}; name it once")
+    plan = decide(found, slot)
+    if len(inodes) > 1 and len({device for device, _ in inodes}) < len(inodes):
+        plan.warnings.append("some volumes share a device: when it fails, all of them do")
+    return plan
+
+
+def _look(files: Files, path: str) -> Found:
+    try:
+        look = identity.look(files, path)
+        if look is Look.FOREIGN and files.exists(names.home(path)):
+            return Found(path, Look.FORMATTED, damage="its volume.json is gone")
+        own = identity.read(files, path) if look is Look.FORMATTED else None
+        return Found(path, look, own, mount_point=look is not Look.MISSING and files.is_mount(path))
+    except IdentityDamaged as error:
+        return Found(path, Look.FORMATTED, damage=str(error))
+
+
+def carry_out(plan: Plan, files: Files | None = None) -> PoolVolumes:
+    """Format, join and update as planned, then open. Volumes that do not open are left out with a warning."""
+    files = files or Files()
+    for warning in plan.warnings:
+        _log.warning("%s", warning)
+    with _locked(files, plan):
+        _format(plan, files)
+        _update(plan, files)
+    volumes = PoolVolumes(plan.n)
+    try:
+        for slot, found in sorted((plan.present | plan.fresh).items()):
+            _open(volumes, slot, found.path, files)
+    except BaseException:
+        volumes.close()
+        raise
+    return volumes
+
+
+def replace_slot(paths: Sequence[str], slot: int) -> str:
+    """Give `slot` to an empty directory among `paths`; says what was done."""
+    plan = survey(paths, slot)
+    carry_out(plan).close()
+    return f"{plan.fresh[slot].path} is slot {slot} now, and empty; start the server with it among --volumes"
+
+
+@contextmanager
+def _locked(files: Files, plan: Plan) -> Iterator[None]:
+    """Keep other servers off the volumes while their identities are written."""
+    with ExitStack() as stack:
+        for slot, found in plan.present.items():
+            if plan.fresh or found.identity != plan.identity_of(slot, plan.identity.epoch):
+                try:
+                    stack.callback(VolumeLock(files, found.path).release)
+                except VolumeError as error:
+                    _log.warning("%s", error)
+        yield
+
+
+def _format(plan: Plan, files: Files) -> None:
+    """Make the fresh volumes: with epoch 0 first, so that a crash before the last step is seen, then fit to serve."""
+    for slot, found in plan.fresh.items():
+        if found.look is not Look.FORMATTED:
+            format_volume(found.path, plan.identity_of(slot, epoch=0), files)
+    for slot, found in plan.fresh.items():
+        if plan.filling:
+            # Before the volume names itself a member: an empty disk must never pass for one that knows of no object.
+            volume = LocalVolume.open(found.path, files)
+            try:
+                volume.apply([[Note(FILLING, 1)]], durable=True)
+            finally:
+                volume.close()
+            _write(files, found, plan, slot)
+
+
+def _update(plan: Plan, files: Files) -> None:
+    """Tell every member of the new epoch. One that cannot be written learns it later; it is named by the others."""
+    if not plan.filling:
+        for slot, found in plan.fresh.items():
+            _write(files, found, plan, slot)
+    for slot, found in plan.present.items():
+        if found.identity == plan.identity_of(slot, plan.identity.epoch):
+            continue
+        try:
+            _write(files, found, plan, slot)
+        except VolumeError as error:
+            _log.warning("%s", error)
+
+
+def _write(files: Files, found: Found, plan: Plan, slot: int) -> None:
+    identity.write(files, found.path, plan.identity_of(slot, plan.identity.epoch))
+
+
+def _open(volumes: PoolVolumes, slot: int, path: str, files: Files) -> None:
+    try:
+        volume = LocalVolume.open(path, files)
+    except VolumeError as error:
+        _log.warning("%s: %s; starting without it", path, error)
+        return
+    volumes.by_slot[slot] = volume
+    if volume.slot != slot:
+        raise StartupError(f"{path}: was changed by somebody else during the start; start again")
+    try:
+        if volume.notes().get(FILLING):
+            volumes.filling.add(slot)
+            _log.warning("%s: slot %d is being filled; it counts for what it has, not for what it lacks", path, slot)
+    except VolumeError as error:
+        _log.warning("%s: %s; starting without it", path, error)
+        del volumes.by_slot[slot]
+        volume.close()

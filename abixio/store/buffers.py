@@ -1,0 +1,139 @@
+"""The memory of all transfers: stripe buffers and one budget for them, handed out in order of arrival.
+
+Uploads `acquire` a buffer, count its users and give it back themselves, so it is used again while its pages are warm.
+Readers `lend` memory that leaves with the answer: nobody can tell when a transport is done with a slice, so that goes back
+by itself when the last view of it dies. Everything here is used on the event loop, only views travel to threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+import weakref
+from collections import deque
+from typing import Final
+
+from abixio.config import KIB
+from abixio.errors import Overloaded
+from abixio.store.layout import STRIPE_BUFFER
+
+SMALL: Final = 256 * KIB
+"""Up to here a buffer is made to measure, so that a thousand small uploads at once take megabytes, not gigabytes; making
+one costs less than 10 us."""
+KEPT: Final = 6
+"""Buffers kept once all are back: two uploads' worth (3 stripes in flight each), 48 MiB."""
+MAX_WAITING: Final = 4096
+"""Transfers that may wait for memory; each is a connection with a paused socket, so this is about open connections."""
+WAIT: Final = 30.0
+"""Seconds to wait for memory: less than the minute after which usual clients give up, so they hear SlowDown instead."""
+
+
+class StripeBuffer:
+    """Borrowed memory. It begins with one user; whoever drops the last hold gives it back."""
+
+    __slots__ = ("_home", "_memory", "_users", "view")
+
+    def __init__(self, home: BufferPool, memory: mmap.mmap | bytearray) -> None:
+        self.view = memoryview(memory)
+        self._home = home
+        self._memory = memory
+        self._users = 1
+
+    def hold(self) -> None:
+        """One more user."""
+        self._users += 1
+
+    def drop(self) -> None:
+        """One user less."""
+        self._users -= 1
+        if self._users == 0:
+            self._home._take_back(self._memory)
+
+
+class BufferPool:
+    """Hands out memory within a budget of bytes, first come, first served."""
+
+    def __init__(self, budget: int) -> None:
+        if budget < STRIPE_BUFFER:
+            raise ValueError(f"a memory budget of {budget} bytes is less than one stripe buffer ({STRIPE_BUFFER})")
+        self.budget = budget
+        self.out = 0
+        """Bytes handed out."""
+        self._free: list[mmap.mmap] = []
+        self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """Transfers in the queue."""
+        return len(self._queue)
+
+    async def acquire(self, size: int) -> StripeBuffer:
+        """A buffer of at least `size` bytes, of any content. Overloaded when there is none to be had."""
+        await self._charge(size if size <= SMALL else STRIPE_BUFFER)
+        if size <= SMALL:
+            return StripeBuffer(self, bytearray(size))
+        return StripeBuffer(self, self._free.pop() if self._free else _pages(STRIPE_BUFFER))
+
+    async def lend(self, size: int) -> memoryview:
+        """Exactly `size` bytes, counted until no view of them is left. Overloaded when there are none to be had."""
+        await self._charge(size)
+        memory = _pages(size)
+        loop = asyncio.get_running_loop()
+        weakref.finalize(memory, _died, self, size, loop).atexit = False
+        return memoryview(memory)
+
+    def _take_back(self, memory: mmap.mmap | bytearray) -> None:
+        if isinstance(memory, mmap.mmap):
+            self._free.append(memory)
+        self._release(len(memory))
+
+    # ---- the budget --------------------------------------------------------------------------------------------------
+    async def _charge(self, size: int) -> None:
+        if not self._queue and self.out + size <= self.budget:
+            self.out += size
+            return
+        if len(self._queue) >= MAX_WAITING:
+            raise Overloaded(f"{MAX_WAITING} transfers wait for memory")
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (size, future)
+        self._queue.append(entry)
+        try:
+            async with asyncio.timeout(WAIT):
+                await future
+        except BaseException as error:
+            if future.done() and not future.cancelled():
+                self._release(size)
+            elif entry in self._queue:
+                self._queue.remove(entry)
+                self._grant()
+            if isinstance(error, TimeoutError):
+                raise Overloaded(f"no memory within {WAIT:.0f} seconds") from error
+            raise
+
+    def _release(self, size: int) -> None:
+        self.out -= size
+        if self.out == 0:
+            del self._free[KEPT:]
+        self._grant()
+
+    def _grant(self) -> None:
+        """Serve the head of the queue; nobody overtakes it, so a large request is not starved by small ones."""
+        while self._queue:
+            size, future = self._queue[0]
+            if self.out + size > self.budget:
+                return
+            self._queue.popleft()
+            if not future.done():
+                self.out += size
+                future.set_result(None)
+
+
+def _pages(size: int) -> mmap.mmap:
+    """Private, so that it counts as anonymous memory and not as shared memory, which is what Python's default gives."""
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
+def _died(pool: BufferPool, size: int, loop: asyncio.AbstractEventLoop) -> None:
+    """The last view of lent memory went, in whatever thread."""
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(pool._release, size)

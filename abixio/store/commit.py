@@ -1,0 +1,291 @@
+"""The one commit: how a record gets onto the volumes so that it is seen by all or by none, and how it is read back.
+
+Reading needs no lock while the newest row is committed beyond doubt. Anything else takes the key lock, resolves, and
+reads again. Writing goes: lock, look, resolve, condition, T1 (pending rows, synced), answer; T2 follows in `settle`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from abixio.errors import DataLost, InsufficientStorage, OutcomeUnknown, Overloaded, Unavailable, VolumeError, VolumeFull
+from abixio.store.clock import Clock
+from abixio.store.lane import Lane
+from abixio.store.locks import KeyLocks
+from abixio.store.pool import Pool
+from abixio.store.rebuild import rebuild_shard
+from abixio.store.record import Record, pack
+from abixio.store.resolve import DATA_KINDS, LISTED_KINDS, Fate, Version, View
+from abixio.store.settle import Settler
+from abixio.volume.interface import Head, Insert, Row, RowId, State
+
+STRAGGLER: Final = 2.0
+"""Seconds to wait for the last volumes once W have answered: longer than a disk's usual hiccup."""
+DEADLINE: Final = 30.0
+"""Seconds after which a volume that has not answered counts as failed for this write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The newest committed record of a key, and the rows that hold it by slot."""
+
+    record: Record
+    rows: Mapping[int, Row]
+    certain: bool = True
+    """False when so few volumes answer that a newer record cannot be ruled out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A write, ready but for what is decided under the lock. `build(seq, w, current)` makes its record; `holders` are the
+    slots that have the shard (None: any slot will do); `inline` has the shards that live in the catalog."""
+
+    space: bytes
+    key: bytes
+    k: int
+    build: Callable[[int, int, Found | None], Record]
+    check: Callable[[Found | None], None]
+    """Raises to stop the write; sees the current record."""
+    holders: Collection[int] | None = None
+    inline: Mapping[int, bytes] | None = None
+
+
+class _Doubt(Unavailable):
+    """Only the holder of the key lock can tell what the newest version is."""
+
+
+class Committer:
+    """Reads and writes records by the rules of design.md, *Commit*."""
+
+    def __init__(self, pool: Pool, locks: KeyLocks, clock: Clock, settler: Settler) -> None:
+        self.pool = pool
+        self.locks = locks
+        self.clock = clock
+        self.settler = settler
+
+    # ---- reading -----------------------------------------------------------------------------------------------------
+    def look(self, space: bytes, key: bytes) -> View:
+        """The rows of a key on all volumes that answer."""
+        rows: dict[int, list[Row]] = {}
+        for lane in self.pool.up():
+            try:
+                rows[lane.slot] = lane.volume.rows(space, key)
+            except VolumeError as error:
+                self.pool.lost(lane, error)
+        return View.of(self.pool.n, rows, frozenset(self.pool.filling))
+
+    async def current(self, space: bytes, key: bytes) -> Found | None:
+        """The newest committed record; None when there is none, or it is a delete. Unavailable when that cannot be told."""
+        try:
+            return self.glance(space, key)
+        except _Doubt:
+            pass
+        async with self.locks.exclusive(space, key):
+            return await self.resolve(self.look(space, key))
+
+    def glance(self, space: bytes, key: bytes) -> Found | None:
+        """`current` without the lock: Unavailable also when only the lock could tell."""
+        view = self.look(space, key)
+        if not view.versions:
+            self._nothing(view)
+            return None
+        if view.judge(view.versions[0]) is Fate.COMMITTED:
+            return self.serve(view, view.versions[0])
+        raise _Doubt("the newest write of this key is not settled yet")
+
+    def _nothing(self, view: View) -> None:
+        """Unavailable unless a negative answer is allowed."""
+        if view.vouching < self.pool.quorum.r:
+            raise Unavailable(f"only {view.vouching} volumes can tell what is not there")
+
+    def serve(self, view: View, version: Version) -> Found | None:
+        """A committed version as an answer."""
+        record, present = version.record, version.present
+        if record.kind not in LISTED_KINDS:
+            self._nothing(view)
+            return None
+        if record.kind in DATA_KINDS:
+            if len(present) < version.k:
+                raise Unavailable(f"{len(present)} of the {version.k} volumes needed hold this version")
+            return Found(record, present)
+        return Found(record, present, certain=view.vouching >= self.pool.quorum.r)
+
+    # ---- resolving (under the key lock) ------------------------------------------------------------------------------
+    async def resolve(self, view: View) -> Found | None:
+        """Settle the fate of every row from the newest down to the first committed one, which is returned."""
+        for version in view.versions:
+            fate = view.judge(version)
+            if fate is Fate.FINISH:
+                await self._finish(view, version)
+                return await self.resolve(self.look(version.id.space, version.id.key))
+            if fate is Fate.COMMITTED:
+                return self.serve(view, version)
+            if fate is Fate.OPEN:
+                raise Unavailable("an unfinished write can be neither completed nor taken back with these volumes")
+            if fate is Fate.NEVER:
+                await self._abort(view, version)
+        self._nothing(view)
+        return None
+
+    async def _abort(self, view: View, version: Version) -> None:
+        """A write that never committed: say so where the volumes can be reached."""
+        w = version.record.w
+        if len(view.rows) >= self.pool.n - w + 1:
+            await self.insert(version.id, version.record, State.ABORTED, self.pool.up(), None, view)
+        elif view.vouching < self.pool.quorum.r:
+            raise Unavailable("too few volumes answer to take an unfinished write back")
+
+    async def _finish(self, view: View, version: Version) -> None:
+        """A write that may have been answered: complete it on W volumes at least."""
+        record, present = version.record, version.present
+        ready = list(present)
+        inline: dict[int, bytes] = {}
+        for lane in self.pool.up():
+            if lane.slot in present or lane.slot not in view.rows:
+                continue
+            if record.kind not in DATA_KINDS:
+                ready.append(lane.slot)
+                continue
+            shard = await self.remake(record, present, lane.slot)
+            if shard is not None:
+                inline |= shard
+                ready.append(lane.slot)
+        lanes = [lane for lane in self.pool.up() if lane.slot in ready]
+        everybody = (1 << self.pool.n) - 1
+        done = await self.insert(version.id, record, State.PENDING, lanes, inline, view, everybody)
+        if len(done) < record.w:
+            raise Unavailable("an unfinished write could not be completed")
+        self.settler.add(version.id, record, done)
+
+    async def spread(self, view: View, version: Version) -> set[int]:
+        """Put a committed row, and its shard, wherever it is missing; returns the slots that have it then. Key lock held."""
+        record = version.record
+        inline: dict[int, bytes] = {}
+        ready: list[Lane] = []
+        for lane in self.pool.up():
+            if lane.slot not in view.rows or lane.slot in version.present:
+                continue
+            shard = await self.remake(record, version.present, lane.slot) if record.kind in DATA_KINDS else {}
+            if shard is not None:
+                inline |= shard
+                ready.append(lane)
+        done = await self.insert(version.id, record, State.COMMITTED, ready, inline, view) if ready else set()
+        holders = set(version.present) | done
+        self.settler.add(version.id, record, holders)
+        return holders
+
+    async def remake(self, record: Record, rows: Mapping[int, Row], slot: int) -> dict[int, bytes] | None:
+        """Rebuild a slot's shards from the others: {slot: inline bytes}, {} for files, None when that failed."""
+        inline: dict[int, bytes] = {}
+        try:
+            for part in record.parts:
+                shard = await rebuild_shard(self.pool, record, part, rows, slot)
+                if shard is not None:
+                    inline[slot] = shard
+        except (VolumeError, DataLost) as error:
+            lane = self.pool.lanes[slot]
+            if lane is not None and isinstance(error, VolumeError):
+                self.pool.lost(lane, error)
+            return None
+        return inline
+
+    # ---- writing -----------------------------------------------------------------------------------------------------
+    def quorum(self, view: View, k: int) -> int:
+        """W: how many volumes must hold a new row of this key before it is answered."""
+        return max(k, self.pool.quorum.h, 1 + view.highest_m)
+
+    def admit(self, space: bytes, key: bytes, k: int) -> View:
+        """Unavailable when a write of this key would be refused for lack of volumes; asked before the body is read."""
+        view = self.look(space, key)
+        if len(view.rows) < self.quorum(view, k) or view.vouching < self.pool.quorum.r:
+            raise Unavailable(f"{len(view.rows)} volumes answer, {self.quorum(view, k)} are needed to write")
+        return view
+
+    async def commit(self, draft: Draft) -> Record:
+        """Write a record. On return it is acknowledged. An error other than OutcomeUnknown means: not stored."""
+        async with self.locks.exclusive(draft.space, draft.key):
+            return await self.commit_locked(draft)
+
+    async def commit_locked(self, draft: Draft) -> Record:
+        """`commit` for a caller that holds the key lock."""
+        view = self.admit(draft.space, draft.key, draft.k)
+        found = await self.resolve(view)
+        if view.versions and view.judge(view.versions[0]) is not Fate.COMMITTED:
+            view = self.admit(draft.space, draft.key, draft.k)
+        draft.check(found)
+        w = self.quorum(view, draft.k)
+        lanes = [lane for lane in self.pool.up() if draft.holders is None or lane.slot in draft.holders]
+        if len(lanes) < w:
+            raise Unavailable(f"{len(lanes)} volumes took the data, {w} are needed")
+        record = draft.build(self.clock.tick(view.newest_seq), w, found)
+        id = RowId(draft.space, draft.key, record.seq, record.rev)
+        done = await self.insert(id, record, State.PENDING, lanes, draft.inline, view, guard=True)
+        if len(done) < w:
+            await self._take_back(id, record, view, lanes)
+        self.settler.add(id, record, done)
+        return record
+
+    async def _take_back(self, id: RowId, record: Record, view: View, lanes: list[Lane]) -> None:
+        """A write that missed its quorum: abort it on every volume that can be reached, and raise."""
+        aborted = await self.insert(id, record, State.ABORTED, self.pool.up(), None, view)
+        self.settler.wake()
+        if len(aborted) < self.pool.n - record.w + 1:
+            raise OutcomeUnknown("too few volumes answered to store or to take back the write")
+        if any(isinstance(lane.trouble, VolumeFull) for lane in lanes):
+            raise InsufficientStorage("too few volumes have room")
+        raise Unavailable("too few volumes answered; nothing was stored")
+
+    async def insert(
+        self, id: RowId, record: Record, state: State, lanes: list[Lane], inline: Mapping[int, bytes] | None,
+        view: View, to: int | None = None, guard: bool = False,
+    ) -> set[int]:
+        """Put a row on those lanes; return the slots that have it. `guard`: not where a newer row is."""
+        stored = pack(record)
+        mask = sum(1 << lane.slot for lane in lanes) if to is None else to
+        futures: dict[asyncio.Future[None], Lane] = {}
+        for lane in lanes:
+            shard = inline.get(lane.slot) if inline else None
+            row = Insert(id, state, mask, stored, record.write_ids, shard, guard)
+            try:
+                futures[lane.apply((row, self._head(id, record, state, view, lane.slot)), self.pool.durable)] = lane
+            except (VolumeError, Overloaded) as error:
+                self.pool.lost(lane, error)
+        await self._wait(futures, record.w)
+        return {lane.slot for future, lane in futures.items() if self._took(future, lane)}
+
+    @staticmethod
+    def _head(id: RowId, record: Record, state: State, view: View, slot: int) -> Head:
+        """What LIST shows of the key on that volume once the row is there: after an abort, the newest that did commit. (Not
+        the newest pending one: that may be aborted next, and a head that points to nothing hides the key.)"""
+        if state is not State.ABORTED:
+            return Head(id.space, id.key, (id.seq, id.rev) if record.kind in LISTED_KINDS else None)
+        for version in view.versions:
+            if version.id != id and slot in version.present and view.judge(version) is Fate.COMMITTED:
+                return Head(id.space, id.key, version.id[2:] if version.record.kind in LISTED_KINDS else None)
+        return Head(id.space, id.key, None)
+
+    @staticmethod
+    async def _wait(futures: Collection[asyncio.Future[None]], w: int) -> None:
+        """Until all are done; not for stragglers once W are."""
+        if not futures:
+            return
+        _, waiting = await asyncio.wait(futures, timeout=STRAGGLER)
+        if waiting and sum(f.done() and f.exception() is None for f in futures) < w:
+            await asyncio.wait(waiting, timeout=DEADLINE - STRAGGLER)
+
+    def _took(self, future: asyncio.Future[None], lane: Lane) -> bool:
+        """Whether the row is there for sure; what a straggler does later is found by the journal."""
+        if not future.done():
+            future.add_done_callback(lambda late: late.cancelled() or late.exception())
+            return False
+        error = future.exception()
+        if error is None:
+            return True
+        if not isinstance(error, VolumeError):
+            raise error
+        lane.trouble = error
+        self.pool.lost(lane, error)
+        return False

@@ -1,0 +1,174 @@
+"""One part of an object, open for reading: verified pieces, and rebuilt ones where a shard fails.
+
+Synchronous; used by one thread at a time. A shard that failed anywhere is `suspect` and asked last from then on; it is not
+given up, for another of its blocks may be what makes k. What cannot be rebuilt as a whole is rebuilt block by block, so
+that the part is lost only where fewer than k shards have the same block.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+
+from abixio.codec import reconstruct_into
+from abixio.codec.checksum import BLOCK, block_count, block_seed, check_blocks
+from abixio.errors import DataLost, ShardCorrupt, ShardMissing, VolumeError
+from abixio.store.layout import Piece, Stripe, shard_size
+from abixio.store.record import Layout, Part
+from abixio.volume.interface import Shard
+
+
+class Decoder:
+    """The shards of one part by shard index, opened when they are needed."""
+
+    def __init__(
+        self, layout: Layout, part: Part, openers: Mapping[int, Callable[[], Shard]], slow: Collection[int] = (),
+    ) -> None:
+        """`openers`: how to get at each shard, in order of preference; an index that is not there is not asked. `slow`: those
+        that are asked last."""
+        self.layout = layout
+        self.part = part
+        self.bad: set[int] = set()
+        """Indexes of shards that turned out to be missing or corrupt."""
+        self.asking: tuple[int, float] | None = None
+        """The shard that its disk is asked for right now, and since when (time.monotonic)."""
+        self._openers = dict(openers)
+        self._shards: dict[int, Shard] = {}
+        self._suspect = set(slow)
+        self._checked: set[tuple[int, int, int]] = set()
+
+    def open(self) -> None:
+        """Open k shards, so that nothing else is needed as long as they are good. DataLost when there are fewer."""
+        for index in self._order():
+            self._shard(index)
+            if len(self._shards) == self.layout.k:
+                return
+        self._lost(f"{len(self._shards)} of {self.layout.k} shards can be opened")
+
+    def close(self) -> None:
+        """Let go of the shards; slices that somebody holds stay valid."""
+        for shard in self._shards.values():
+            shard.close()
+        self._shards.clear()
+        self._openers.clear()
+
+    def could_do_without(self, index: int) -> bool:
+        """Whether there are k shards that have not failed yet, not counting that one."""
+        return len(self._openers.keys() - self._suspect - {index}) >= self.layout.k
+
+    # ---- reading -----------------------------------------------------------------------------------------------------
+    def room(self, stripe: Stripe, start: int, stop: int) -> int:
+        """Bytes that `read` of the same range will have to rebuild, as far as is known."""
+        return sum(piece.length for piece in stripe.pieces(start, stop) if not self._hopeful(piece.shard))
+
+    def read(self, stripe: Stripe, start: int, stop: int, room: memoryview) -> list[memoryview] | None:
+        """The part's bytes [start, stop), within that stripe, as slices of the shards' views, and of `room` where they are
+        rebuilt. None when `room` is too small after all: ask `room` again. DataLost."""
+        self._checked.clear()
+        views: list[memoryview] = []
+        lost: list[tuple[int, Piece]] = []
+        for at, piece in enumerate(stripe.pieces(start, stop)):
+            view = self._good(piece.shard, piece.offset, piece.length) if self._hopeful(piece.shard) else None
+            if view is None:
+                lost.append((at, piece))
+            views.append(memoryview(b"") if view is None else view)
+        if sum(piece.length for _, piece in lost) > len(room):
+            return None
+        for at, piece in lost:
+            views[at], room = room[: piece.length], room[piece.length :]
+            self.rebuild(stripe, piece.shard, piece.offset - stripe.offset, views[at])
+        return views
+
+    def rebuild(self, stripe: Stripe, index: int, low: int, out: memoryview) -> None:
+        """Fill `out` with what shard `index` should hold from byte `low` of its piece of that stripe on. DataLost."""
+        high = low + len(out)
+        shards: list[memoryview | None] = [None] * (self.layout.k + self.layout.m)
+        found = 0
+        for source in self._order():
+            view = self._column(stripe, source, low, high)
+            if view is not None and source == index:
+                out[:] = view
+                return
+            shards[source] = view
+            found += view is not None
+            if found == self.layout.k:
+                reconstruct_into(shards, self.layout.k, self.layout.m, {index: out})
+                return
+        middle = (low + high) // 2 // BLOCK * BLOCK
+        if middle <= low:
+            middle += BLOCK
+        if middle >= high:
+            self._lost(f"{found} of {self.layout.k} shards are good from byte {stripe.offset + low} on")
+        self.rebuild(stripe, index, low, out[: middle - low])
+        self.rebuild(stripe, index, middle, out[middle - low :])
+
+    def _column(self, stripe: Stripe, index: int, low: int, high: int) -> memoryview | None:
+        """Bytes [low, high) of a shard's piece of a stripe, with the padding that is not stored."""
+        stored = min(max(stripe.stored(index, self.layout.k) - low, 0), high - low)
+        view = self._good(index, stripe.offset + low, stored)
+        if view is None or stored == high - low:
+            return view
+        return memoryview(bytes(view) + bytes(high - low - stored))
+
+    # ---- one shard ---------------------------------------------------------------------------------------------------
+    def _hopeful(self, index: int) -> bool:
+        return index in self._openers and index not in self._suspect
+
+    def _order(self) -> Iterator[int]:
+        """All shards that can be asked, those that failed before last."""
+        suspect = set(self._suspect)
+        yield from [index for index in self._openers if index not in suspect]
+        yield from [index for index in self._openers if index in suspect]
+
+    def _shard(self, index: int) -> Shard | None:
+        """Open a shard; one that cannot be opened is not asked again."""
+        shard = self._shards.get(index)
+        if shard is not None or index not in self._openers:
+            return shard
+        self.asking = (index, time.monotonic())
+        try:
+            shard = self._openers[index]()
+            size = shard_size(self.layout, index, self.part.stored)
+            if len(shard.view) != size or len(shard.checksums) != block_count(size):
+                shard.close()
+                raise ShardCorrupt(f"a shard of {len(shard.view)} bytes should have {size}")
+        except VolumeError as error:
+            self._openers.pop(index)
+            if isinstance(error, ShardMissing | ShardCorrupt):
+                self.bad.add(index)
+            return None
+        finally:
+            self.asking = None
+        self._shards[index] = shard
+        return shard
+
+    def _good(self, index: int, offset: int, length: int) -> memoryview | None:
+        """Those bytes of a shard once every block that they touch is verified; None when one is not good."""
+        if not length:
+            return memoryview(b"")
+        shard = self._shard(index)
+        if shard is None:
+            return None
+        first, last = offset // BLOCK, block_count(offset + length)
+        if (index, first, last) not in self._checked:
+            if not self._sound(shard, index, first, last):
+                self._suspect.add(index)
+                self.bad.add(index)
+                return None
+            self._checked.add((index, first, last))
+        return shard.view[offset : offset + length]
+
+    def _sound(self, shard: Shard, index: int, first: int, last: int) -> bool:
+        seed = block_seed(self.part.write_id, self.part.number, self.layout.slots[index])
+        start, stop = first * BLOCK, min(last * BLOCK, len(shard.view))
+        self.asking = (index, time.monotonic())
+        with suppress(VolumeError):
+            shard.populate(start, stop - start)
+            self.asking = None
+            return check_blocks(shard.view, shard.checksums, seed, first, last) is None
+        self.asking = None
+        return False
+
+    def _lost(self, why: str) -> None:
+        raise DataLost(f"part {self.part.number} of write {self.part.write_id.hex()}: {why}")

@@ -1,0 +1,77 @@
+"""The arithmetic of an upload: a stripe's data goes in, digests, parity, block checksums and BLAKE3 come out.
+
+Synchronous, and nothing but arithmetic: big stripes are encoded on an executor thread, where nearly all of it runs
+without the GIL; small ones on the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from blake3 import blake3
+
+from abixio.codec import parity_into
+from abixio.codec.checksum import BLOCK, block_seed, block_sums
+from abixio.codec.digest import Digests
+from abixio.store.inline import pack_shard
+from abixio.store.layout import piece_size
+from abixio.store.record import Layout
+
+
+class Cut(NamedTuple):
+    """A stripe in its buffer: the data, and parity right behind it. All are slices of the one buffer."""
+
+    data: memoryview
+    sources: list[memoryview]
+    """k pieces of equal length, padding included."""
+    parity: list[memoryview]
+    """m more, to be written."""
+    stored: list[memoryview]
+    """All k + m pieces as they are stored: without padding."""
+
+
+def cut(layout: Layout, view: memoryview, length: int) -> Cut:
+    """Lay a stripe of `length` bytes at the front of `view` out; clears the padding."""
+    k, piece = layout.k, piece_size(length, layout.k)
+    view[length : k * piece] = bytes(k * piece - length)
+    pieces = [view[i * piece : (i + 1) * piece] for i in range(k + layout.m)]
+    data = view[:length]
+    return Cut(data, pieces[:k], pieces[k:], [data[i * piece : (i + 1) * piece] for i in range(k)] + pieces[k:])
+
+
+class Encoder:
+    """The running state of one upload. Used by one thread at a time, stripe after stripe."""
+
+    def __init__(self, layout: Layout, write_id: bytes, number: int, digests: Collection[str]) -> None:
+        self._seeds = [block_seed(write_id, number, slot) for slot in layout.slots]
+        self._digests = Digests(digests)
+        self._sums = [bytearray() for _ in layout.slots]
+        self._hashes = [blake3() for _ in layout.slots]
+        self._blocks = 0
+
+    def encode(self, stripe: Cut) -> None:
+        """A stripe that goes to shard files. All but the last are whole chunks."""
+        self._arithmetic(stripe)
+        for piece, seed, sums, running in zip(stripe.stored, self._seeds, self._sums, self._hashes, strict=True):
+            sums += block_sums(piece, seed, self._blocks)
+            running.update(piece)
+        self._blocks += len(stripe.stored[0]) // BLOCK
+
+    def inline(self, stripe: Cut) -> list[bytes]:
+        """An only stripe as inline shards, in shard order."""
+        self._arithmetic(stripe)
+        return [pack_shard(piece, seed) for piece, seed in zip(stripe.stored, self._seeds, strict=True)]
+
+    def _arithmetic(self, stripe: Cut) -> None:
+        self._digests.update(stripe.data)
+        if stripe.parity:
+            parity_into(stripe.sources, stripe.parity)
+
+    def digests(self) -> dict[str, bytes]:
+        """Over all data so far."""
+        return self._digests.digests()
+
+    def footer(self, index: int) -> tuple[bytes, bytes]:
+        """Block checksums and BLAKE3 of shard `index`."""
+        return bytes(self._sums[index]), self._hashes[index].digest()

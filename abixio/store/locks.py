@@ -1,0 +1,116 @@
+"""Key locks: one writer or repairer per key at a time, held for the commit phase only.
+
+Within one process. Several processes will take a byte lock at a hash of the key (F_OFD_SETLK) inside the in-process lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from abixio.errors import Overloaded
+
+WAIT: Final = 30.0
+"""Seconds to wait for a key: as long as a volume may take before it is left behind, so a hung disk shows first there."""
+
+
+class _Entry:
+    """One lock: who holds it, who waits, in order of arrival."""
+
+    __slots__ = ("exclusive", "shared", "waiters")
+
+    def __init__(self) -> None:
+        self.exclusive = False
+        self.shared = 0
+        self.waiters: deque[tuple[asyncio.Future[None], bool]] = deque()
+
+    def free(self, exclusive: bool) -> bool:
+        return not self.exclusive and not (exclusive and self.shared)
+
+    def take(self, exclusive: bool) -> None:
+        if exclusive:
+            self.exclusive = True
+        else:
+            self.shared += 1
+
+    def release(self, exclusive: bool) -> None:
+        if exclusive:
+            self.exclusive = False
+        else:
+            self.shared -= 1
+        self.wake()
+
+    def wake(self) -> None:
+        """Hand the lock to those at the head of the queue who may have it now."""
+        while self.waiters:
+            future, exclusive = self.waiters[0]
+            if future.done():
+                self.waiters.popleft()
+                continue
+            if not self.free(exclusive):
+                return
+            self.waiters.popleft()
+            self.take(exclusive)
+            future.set_result(None)
+
+    @property
+    def idle(self) -> bool:
+        return not self.exclusive and not self.shared and not self.waiters
+
+
+class KeyLocks:
+    """Shared and exclusive locks by name; a name costs memory only while somebody uses it."""
+
+    def __init__(self) -> None:
+        self._entries: dict[tuple[bytes, bytes], _Entry] = {}
+
+    @asynccontextmanager
+    async def exclusive(self, space: bytes, key: bytes) -> AsyncIterator[None]:
+        """Alone on that key. Overloaded after WAIT seconds."""
+        async with self._hold((space, key), True):
+            yield
+
+    @asynccontextmanager
+    async def shared(self, space: bytes, key: bytes) -> AsyncIterator[None]:
+        """Together with other shared holders: a write into a bucket keeps the bucket from being deleted."""
+        async with self._hold((space, key), False):
+            yield
+
+    @asynccontextmanager
+    async def _hold(self, name: tuple[bytes, bytes], exclusive: bool) -> AsyncIterator[None]:
+        entry = self._entries.get(name)
+        if entry is None:
+            entry = self._entries[name] = _Entry()
+        if not entry.waiters and entry.free(exclusive):
+            entry.take(exclusive)
+        else:
+            await self._wait(name, entry, exclusive)
+        try:
+            yield
+        finally:
+            entry.release(exclusive)
+            self._forget(name, entry)
+
+    async def _wait(self, name: tuple[bytes, bytes], entry: _Entry, exclusive: bool) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry.waiters.append((future, exclusive))
+        try:
+            async with asyncio.timeout(WAIT):
+                await future
+        except BaseException as error:
+            if future.done() and not future.cancelled():
+                entry.release(exclusive)
+            else:
+                future.cancel()
+                entry.wake()
+            self._forget(name, entry)
+            if isinstance(error, TimeoutError):
+                raise Overloaded("the key is locked for too long") from error
+            raise
+
+    def _forget(self, name: tuple[bytes, bytes], entry: _Entry) -> None:
+        if entry.idle and self._entries.get(name) is entry:
+            del self._entries[name]

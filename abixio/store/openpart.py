@@ -1,0 +1,82 @@
+"""A part of an object, open for the event loop: its decoder at work on executor threads, one job at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+from abixio.store.decoder import Decoder
+from abixio.store.pool import Pool
+from abixio.store.record import Part
+from abixio.store.sources import Copies, decoder, report
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+SLOW: Final = 2.0
+"""Seconds on one shard after which a read goes on without it, if it can: a healthy disk needs milliseconds, a spinning one
+under load tenths of a second."""
+
+
+class OpenPart:
+    """Runs jobs over a decoder, and replaces the decoder when one shard keeps a job waiting that others can do without."""
+
+    def __init__(self, pool: Pool, copies: Copies, part: Part, without: int | None = None) -> None:
+        """`without`: the index of a shard that is not asked."""
+        self._pool = pool
+        self._copies = copies
+        self._part = part
+        self._without = without
+        self._avoid: set[int] = set()
+        self._running: asyncio.Future[Any] | None = None
+        self.decoder = self._decoder()
+
+    def _decoder(self) -> Decoder:
+        return decoder(self._pool, self._copies, self._part, self._avoid, self._without)
+
+    async def run(self, job: Callable[Concatenate[Decoder, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`job(decoder, ...)` on a thread. The wait can be cancelled, the job cannot; and a job that was given up for being slow
+        may still be running when its successor is done: it must not write where that matters."""
+        while self._running is not None:
+            await asyncio.wait((self._running,))
+        while True:
+            source = self.decoder
+            running = self._pool.loop.run_in_executor(self._pool.executor, partial(job, source, *args, **kwargs))
+            self._running = running
+            running.add_done_callback(self._ended)
+            while not running.done() and source is self.decoder:
+                await asyncio.wait((running,), timeout=SLOW)
+                if not running.done():
+                    self._check_pace(source, running)
+            if source is self.decoder:
+                report(self._pool, self._copies, source)
+                return running.result()
+
+    def close(self) -> None:
+        """Let go of the shards, once no thread works on them; slices that somebody holds stay valid."""
+        source = self.decoder
+        if self._running is None:
+            source.close()
+        else:
+            self._running.add_done_callback(lambda done: source.close())
+
+    def _ended(self, done: asyncio.Future[T]) -> None:
+        if self._running is done:
+            self._running = None
+        if not done.cancelled():
+            done.exception()
+
+    def _check_pace(self, source: Decoder, running: asyncio.Future[T]) -> None:
+        asking = source.asking
+        if asking is None or time.monotonic() - asking[1] < SLOW / 2 or not source.could_do_without(asking[0]):
+            return
+        lane = self._pool.lanes[self._copies.layout.slots[asking[0]]]
+        if lane is not None:
+            lane.lags(running)
+        self._avoid.add(asking[0])
+        self.close()
+        self._running = None
+        self.decoder = self._decoder()

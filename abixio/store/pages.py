@@ -1,0 +1,41 @@
+"""Pages of a listing with every doubt removed: what the lister leaves open is settled under the key lock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from abixio.store.commit import Committer, Found
+from abixio.store.lister import Lister, Query
+
+
+@dataclass(frozen=True, slots=True)
+class SurePage:
+    """What is visible: by key in order, and common prefixes in order; `last` is the last of both that was covered."""
+
+    found: Mapping[bytes, Found]
+    prefixes: list[bytes]
+    truncated: bool
+    last: bytes
+
+
+class Pages:
+    """Gets pages without blocking the loop."""
+
+    def __init__(self, committer: Committer) -> None:
+        self._committer = committer
+        self._lister = Lister(committer)
+
+    async def get(self, query: Query) -> SurePage:
+        """The next page; empty only when nothing is left."""
+        pool = self._committer.pool
+        while True:
+            page = await pool.loop.run_in_executor(pool.executor, self._lister.page, query)
+            found: dict[bytes, Found] = {}
+            for key, seen in page.entries.items():
+                sure = seen if seen is not None else await self._committer.current(query.space, key)
+                if sure is not None:
+                    found[key] = sure
+            if found or page.prefixes or not page.truncated:
+                return SurePage(found, page.prefixes, page.truncated, page.last)
+            query = replace(query, start=page.last + b"\0")

@@ -1,0 +1,112 @@
+"""The record: what the pool remembers of one version of one key, byte-identical on every volume.
+
+Encoded as a MessagePack map with short names (docs/format.md). Fields that a newer writer added and this reader does not
+know are refused when the writer marked them so (`incompat`), else preserved by never rewriting a stored record.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+from xxhash import xxh3_64_intdigest
+
+from abixio.errors import CatalogCorrupt
+
+FORMAT: Final = 1
+ROOT: Final = bytes(16)
+"""The space whose keys are bucket names."""
+
+Kind = Literal["object", "tombstone", "marker", "kill", "bucket", "upload", "part", "completed"]
+"""object, part: have data. tombstone: a delete in an unversioned bucket, or of a bucket, upload or part. marker, kill:
+delete marker and removal of one version (versioned buckets). upload: an open multipart upload. completed: what it became."""
+
+
+class Layout(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How an object's bytes lie on the volumes. Slots stand in shard order: the k data shards first, then m parity."""
+
+    k: int
+    m: int
+    slots: tuple[int, ...]
+    chunk: int
+    """Bytes of one shard's piece of a full stripe; the stripe is k of them."""
+    block: int = 65536
+    codec: str = "rs-vandermonde-11d"
+    checksum: str = "xxh3-64"
+    compression: str = ""
+    pool: int = 0
+
+
+class Part(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A run of bytes that was written by one upload. A plain object has one."""
+
+    write_id: bytes
+    number: int
+    size: int
+    stored: int
+    """Bytes before erasure coding; other than `size` once compression or encryption come."""
+    etag: str = ""
+    checksums: dict[str, str] = {}
+
+
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    kind: Kind
+    space: bytes
+    key: bytes
+    seq: int
+    w: int
+    """Write quorum, decided at commit: the row counts as committed once so many volumes hold it."""
+    rev: int = 0
+    hides: Literal["older", "null", "one", "none"] = "older"
+    hidden: int = 0
+    """The seq of the version that a kill removes."""
+    format: int = FORMAT
+    incompat: tuple[str, ...] = ()
+    ro_compat: tuple[str, ...] = ()
+    compat: tuple[str, ...] = ()
+    modified: int = 0
+    """Last-Modified, ms since 1970; not the seq."""
+    owner: str = ""
+    size: int = 0
+    etag: str = ""
+    layout: Layout | None = None
+    parts: tuple[Part, ...] = ()
+    headers: dict[str, str] = {}
+    """System metadata by lower-case header name: content-type, cache-control, ..."""
+    meta: dict[str, str] = {}
+    """User metadata, without the x-amz-meta- prefix."""
+    checksums: dict[str, str] = {}
+    """Algorithm (crc32, crc32c, crc64nvme, sha1, sha256) -> base64, as S3 shows it."""
+    checksum_type: str = ""
+    encryption: dict[str, str] = {}
+    settings: dict[str, str] = {}
+    """Of a bucket: ftt, region, id; of an upload: its id, checksum algorithm and type."""
+    upload: bytes = b""
+    """The upload that an object was completed from."""
+
+    @property
+    def write_ids(self) -> tuple[bytes, ...]:
+        """The shards that this record keeps alive."""
+        return tuple(part.write_id for part in self.parts)
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Record).decode
+_KNOWN_FEATURES: Final[frozenset[str]] = frozenset()
+
+
+def pack(record: Record) -> bytes:
+    """The stored form: MessagePack, then the XXH3-64 of it, little-endian."""
+    body = _encode(record)
+    return body + xxh3_64_intdigest(body).to_bytes(8, "little")
+
+
+def unpack(stored: bytes) -> Record:
+    """CatalogCorrupt when the hash does not match or the record asks for a feature that this version does not know."""
+    body = stored[:-8]
+    if xxh3_64_intdigest(body) != int.from_bytes(stored[-8:], "little"):
+        raise CatalogCorrupt("a record does not match its hash")
+    record = _decode(body)
+    if record.format != FORMAT or not _KNOWN_FEATURES.issuperset(record.incompat):
+        raise CatalogCorrupt(f"a record of format {record.format} needs {record.incompat}, which this version lacks")
+    return record

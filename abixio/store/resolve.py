@@ -1,0 +1,124 @@
+"""The rule *Resolve* (docs/design.md, Commit): what became of a row, judged from what the volumes show. No I/O.
+
+Counts: c copies pending or committed, a copies aborted, x slots that the writer addressed and that are silent, g all
+silent slots. A slot is silent when its volume is down, or is filling and shows no row: an empty disk is never evidence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+
+from abixio.errors import CatalogCorrupt, DataLost
+from abixio.store.record import Record, unpack
+from abixio.volume.interface import Row, RowId, State
+
+DATA_KINDS = frozenset({"object", "part"})
+LISTED_KINDS = frozenset({"object", "part", "bucket", "upload"})
+
+
+class Fate(Enum):
+    """Of one row in the whole pool."""
+
+    COMMITTED = "committed: serve it"
+    ABORTED = "aborted on so many volumes that it can never commit"
+    NEVER = "never committed and cannot any more: abort it"
+    FINISH = "may have been answered, and can be completed"
+    OPEN = "may have been answered, and cannot be completed now"
+
+
+@dataclass(frozen=True)
+class Version:
+    """One row id with its copies by slot."""
+
+    id: RowId
+    copies: dict[int, Row]
+
+    @cached_property
+    def record(self) -> Record:
+        """DataLost when no copy of it is sound."""
+        try:
+            return unpack(next(iter(self.copies.values())).record)
+        except CatalogCorrupt as error:
+            raise DataLost(f"the record of {self.id.key!r}: {error}") from error
+
+    @property
+    def present(self) -> dict[int, Row]:
+        """The copies that are not aborted."""
+        return {slot: row for slot, row in self.copies.items() if row.state is not State.ABORTED}
+
+    @property
+    def k(self) -> int:
+        """Copies that are needed to serve it."""
+        record = self.record
+        return record.layout.k if record.layout is not None and record.kind in DATA_KINDS else 1
+
+
+def _sound(row: Row) -> bool:
+    try:
+        unpack(row.record)
+    except CatalogCorrupt:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class View:
+    """What the volumes say of one key at one moment."""
+
+    n: int
+    rows: dict[int, list[Row]]
+    """By slot, for every volume that answered."""
+    filling: frozenset[int]
+
+    @classmethod
+    def of(cls, n: int, rows: dict[int, list[Row]], filling: frozenset[int]) -> View:
+        """A view in which a volume that shows an unsound record, where others show another, counts as silent."""
+        seen: dict[RowId, bytes] = {}
+        if any(seen.setdefault(row.id, row.record) != row.record for own in rows.values() for row in own):
+            rows = {slot: own for slot, own in rows.items() if all(_sound(row) for row in own)}
+        return cls(n, rows, filling)
+
+    @cached_property
+    def versions(self) -> list[Version]:
+        """All row ids heard of, newest first."""
+        found: dict[RowId, dict[int, Row]] = {}
+        for slot, rows in self.rows.items():
+            for row in rows:
+                found.setdefault(row.id, {})[slot] = row
+        return [Version(id, found[id]) for id in sorted(found, key=lambda id: (id.seq, id.rev), reverse=True)]
+
+    @property
+    def vouching(self) -> int:
+        """Volumes whose silence counts."""
+        return sum(slot not in self.filling for slot in self.rows)
+
+    @property
+    def highest_m(self) -> int:
+        """The greatest fault tolerance among the key's rows, -1 without any data row."""
+        return max((v.record.layout.m for v in self.versions if v.record.layout is not None), default=-1)
+
+    @property
+    def newest_seq(self) -> int:
+        return self.versions[0].id.seq if self.versions else 0
+
+    def judge(self, version: Version) -> Fate:
+        """The fate of a row, if no living writer works on it."""
+        copies, w = version.copies, version.record.w
+        aborted = sum(row.state is State.ABORTED for row in copies.values())
+        present = len(copies) - aborted
+        if present >= w or any(row.state is State.COMMITTED for row in copies.values()):
+            return Fate.COMMITTED
+        if aborted >= self.n - w + 1:
+            return Fate.ABORTED
+        silent = [s for s in range(self.n) if s not in copies and (s not in self.rows or s in self.filling)]
+        addressed = 0
+        for row in copies.values():
+            addressed |= row.to
+        if present + sum(addressed >> slot & 1 for slot in silent) < w:
+            return Fate.NEVER
+        may_abort = aborted + len(silent) >= self.n - w + 1
+        if present >= version.k and len(self.rows) >= w and not may_abort:
+            return Fate.FINISH
+        return Fate.OPEN

@@ -1,0 +1,206 @@
+"""What follows an answered write: T2 (mark committed, purge what the record hides), the journal entry, the second round
+of purging, garbage files. Batched, in cycles, never waited for by a client.
+
+A cycle begins with a barrier where one is needed: T2 waits until T1 would survive a power cut (mode page-cache), and a
+tombstone goes only when every slot holds it and nothing that it hides, and that too would survive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from abixio.errors import AbixioError, VolumeError
+from abixio.store.lane import Lane
+from abixio.store.pool import Pool
+from abixio.store.record import Record, unpack
+from abixio.volume.interface import Change, Drop, Mark, Note, Op, Row, RowId, Settle, State
+
+_log = logging.getLogger(__name__)
+
+INTERVAL: Final = {"fsync": 0.05, "page-cache": 1.0}
+"""Seconds between cycles: with synced answers a cycle costs no sync, otherwise it costs one per volume."""
+BATCH: Final = 256
+"""Keys per transaction of a cycle: keeps the volume's thread free for writers in between."""
+GARBAGE: Final = 1000
+"""Files unlinked per cycle and volume."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    record: Record
+    slots: set[int]
+    """Where T1 is known to be done."""
+    purged: set[int] = field(default_factory=set)
+    """Where T2 is known to be done."""
+
+
+class Settler:
+    """Takes answered writes and brings them to rest."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self._fresh: dict[RowId, _Entry] = {}
+        self._round_two: dict[RowId, Record] = {}
+        self._running: set[RowId] = set()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, id: RowId, record: Record, slots: Iterable[int]) -> None:
+        """A row that is on W volumes at least."""
+        self._fresh[id] = _Entry(record, set(slots))
+        self._wake.set()
+
+    def wake(self) -> None:
+        """There may be something to collect."""
+        self._wake.set()
+
+    def busy(self, id: RowId) -> bool:
+        """Whether a cycle will still see to that row; the journal leaves it alone until then."""
+        return id in self._fresh or id in self._running or id in self._round_two
+
+    def start(self) -> None:
+        """Run cycles until `stop`."""
+        self._task = asyncio.get_running_loop().create_task(self._work())
+
+    async def stop(self) -> None:
+        """End after what is known now is settled."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        await self.cycle()
+        await self.cycle()
+
+    async def _work(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await asyncio.sleep(INTERVAL[self.pool.config.durability])
+            try:
+                await self.cycle()
+            except AbixioError as error:
+                _log.warning("settling goes on later: %s", error)
+
+    # ---- one cycle ---------------------------------------------------------------------------------------------------
+    async def cycle(self) -> None:
+        """Settle all that was added before."""
+        fresh, self._fresh = self._fresh, {}
+        second, self._round_two = self._round_two, {}
+        self._running = {*fresh, *second}
+        try:
+            if second or (fresh and not self.pool.durable):
+                await self.barrier()
+            await asyncio.gather(*(self._settle_lane(lane, fresh) for lane in self.pool.up()))
+            if second:
+                await asyncio.gather(*(self._collect_lane(lane, second) for lane in self.pool.up()))
+            everybody = set(range(self.pool.n))
+            for id, entry in fresh.items():
+                if entry.record.kind == "tombstone" and entry.purged == everybody and not self.pool.filling:
+                    self._round_two[id] = entry.record
+        finally:
+            self._running = set()
+        if self._round_two:
+            self._wake.set()
+
+    async def barrier(self) -> None:
+        """Every volume that is up: sync, and tell the others how far its commit counter is now safe."""
+        async def one(lane: Lane) -> tuple[int, int] | None:
+            try:
+                commits = lane.volume.notes().get("commits", 0)
+                await lane.run(lane.volume.barrier)
+            except VolumeError as error:
+                self.pool.lost(lane, error)
+                return None
+            return lane.slot, commits
+
+        safe = [x for x in await asyncio.gather(*(one(lane) for lane in self.pool.up())) if x is not None]
+        notes: Change = [Note(f"peer{slot}", commits) for slot, commits in safe]
+        await asyncio.gather(*(self._apply(lane, [notes]) for lane in self.pool.up()))
+
+    async def _settle_lane(self, lane: Lane, fresh: dict[RowId, _Entry]) -> None:
+        """T2 on one volume, and the unlinking that it allows."""
+        ids = [id for id, entry in fresh.items() if lane.slot in entry.slots]
+        for start in range(0, len(ids), BATCH):
+            batch = ids[start : start + BATCH]
+            try:
+                changes = await lane.run(partial(self._t2_all, lane, {id: fresh[id] for id in batch}))
+            except AbixioError as error:
+                self.pool.lost(lane, error)
+                return
+            if await self._apply(lane, changes):
+                for id in batch:
+                    fresh[id].purged.add(lane.slot)
+        await self._unlink(lane)
+
+    def _t2_all(self, lane: Lane, entries: dict[RowId, _Entry]) -> list[Change]:
+        return [self._t2(lane, id, entry) for id, entry in entries.items()]
+
+    def _t2(self, lane: Lane, id: RowId, entry: _Entry) -> list[Op]:
+        """Mark the row committed and drop what it hides; on the volume's thread."""
+        ops: list[Op] = [Mark(id, State.COMMITTED)]
+        rows = lane.volume.rows(id.space, id.key)
+        if any(row.id == id for row in rows):
+            ops += [drop(row) for row in rows if hides(entry.record, row)]
+        if entry.record.kind == "tombstone" and entry.record.upload:
+            ops += self._parts(lane, entry.record.upload)
+        if len(entry.slots) == self.pool.n and entry.record.kind != "tombstone":
+            ops.append(Settle(id))
+        return ops
+
+    @staticmethod
+    def _parts(lane: Lane, upload: bytes) -> list[Op]:
+        """All rows of a finished upload: the space is never used again."""
+        ops: list[Op] = []
+        start = b""
+        while rows := lane.volume.history(upload, start, GARBAGE):
+            ops += [drop(row) for row in rows]
+            start = rows[-1].id.key + b"\0"
+        return ops
+
+    async def _collect_lane(self, lane: Lane, second: dict[RowId, Record]) -> None:
+        """Round two: tombstones that every slot holds, with nothing left below them."""
+        changes: list[Change] = [[Drop(id)] for id in second]
+        for start in range(0, len(changes), BATCH):
+            await self._apply(lane, changes[start : start + BATCH])
+
+    async def _unlink(self, lane: Lane) -> None:
+        """Remove files that no row names and no reader holds."""
+        def work() -> None:
+            found = [id for id in lane.volume.garbage(GARBAGE) if id not in self.pool.pins]
+            if found:
+                lane.volume.unlink(found)
+
+        try:
+            await lane.run(work)
+        except AbixioError as error:
+            self.pool.lost(lane, error)
+
+    async def _apply(self, lane: Lane, changes: Iterable[Change]) -> bool:
+        """Whether all of them are done."""
+        try:
+            futures = [lane.apply(change, durable=False) for change in changes]
+        except AbixioError as error:
+            self.pool.lost(lane, error)
+            return False
+        answers = await asyncio.gather(*futures, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, AbixioError):
+                self.pool.lost(lane, answer)
+            elif answer is not None:
+                raise answer
+        return not any(answers)
+
+
+def drop(row: Row) -> Drop:
+    """Delete that row and let go of its shards."""
+    return Drop(row.id, unpack(row.record).write_ids)
+
+
+def hides(record: Record, row: Row) -> bool:
+    """Whether a committed record makes that row of the same key invisible for good."""
+    return record.hides == "older" and (row.id.seq, row.id.rev) < (record.seq, record.rev)

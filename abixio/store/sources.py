@@ -1,0 +1,104 @@
+"""Where the shards of an object can be had: on which volumes, as files or in their catalogs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import NamedTuple
+
+from abixio.codec.checksum import block_seed
+from abixio.errors import VolumeError
+from abixio.store.decoder import Decoder
+from abixio.store.inline import InlineShard, unpack_shard
+from abixio.store.layout import stripe_at
+from abixio.store.pool import Pool
+from abixio.store.record import Layout, Part, Record
+from abixio.volume.interface import Row, Shard, Volume
+
+
+class Copies(NamedTuple):
+    """A record and the rows that are known to hold it, by slot."""
+
+    record: Record
+    layout: Layout
+    rows: Mapping[int, Row]
+
+    @property
+    def inline(self) -> bool:
+        """Whether the shards live in the catalogs; all of them do, or none."""
+        return any(row.inline is not None for row in self.rows.values())
+
+
+def decoder(pool: Pool, copies: Copies, part: Part, avoid: Collection[int] = (), without: int | None = None) -> Decoder:
+    """A decoder of that part. Shards of volumes that lag behind, and of the indexes in `avoid`, are asked last, `without` never.
+
+    A shard file is looked for on every volume that is up, also where the row is not known, but there only after the others.
+    """
+    known: dict[int, Callable[[], Shard]] = {}
+    unknown: dict[int, Callable[[], Shard]] = {}
+    slow = set(avoid)
+    inline = copies.inline
+    for index, slot in enumerate(copies.layout.slots):
+        lane = pool.lanes[slot]
+        if lane is None or not lane.up or index == without:
+            continue
+        if lane.lagging:
+            slow.add(index)
+        row = copies.rows.get(slot)
+        if not inline:
+            (unknown if row is None else known)[index] = partial(lane.volume.open_shard, part.write_id)
+        elif row is not None and row.inline is not None:
+            seed = block_seed(part.write_id, part.number, slot)
+            known[index] = partial(_open_inline, lane.volume, row.inline, seed, row.record)
+    return Decoder(copies.layout, part, known | unknown, slow)
+
+
+def _open_inline(volume: Volume, where: int, seed: int, record: bytes) -> Shard:
+    return InlineShard(volume.inline(where), seed, record)
+
+
+def report(pool: Pool, copies: Copies, found: Decoder) -> None:
+    """Tell the pool which shards the decoder met missing or corrupt; not those that nobody said are there."""
+    for index in found.bad:
+        if copies.layout.slots[index] in copies.rows:
+            pool.report_bad(copies.record, copies.layout.slots[index])
+
+
+def read_inline(pool: Pool, copies: Copies) -> bytes:
+    """The whole of an object that lives in the catalogs, of one stripe and one part. DataLost."""
+    return _read_data(pool, copies) or _read_any(pool, copies)
+
+
+def _read_data(pool: Pool, copies: Copies) -> bytes | None:
+    """From the data shards alone, the common case at a fraction of the cost; None when one of them is not to be had."""
+    layout, (part,) = copies.layout, copies.record.parts
+    stripe = stripe_at(layout, part.stored, 0)
+    data = []
+    for index in range(layout.k):
+        length = stripe.stored(index, layout.k)
+        if not length:
+            break
+        slot = layout.slots[index]
+        lane, row = pool.lanes[slot], copies.rows.get(slot)
+        if lane is None or not lane.up or lane.lagging or row is None or row.inline is None:
+            return None
+        try:
+            shard = unpack_shard(lane.volume.inline(row.inline), block_seed(part.write_id, part.number, slot))
+        except VolumeError:
+            return None
+        if len(shard) != length:
+            return None
+        data.append(shard)
+    return b"".join(data)
+
+
+def _read_any(pool: Pool, copies: Copies) -> bytes:
+    (part,) = copies.record.parts
+    source = decoder(pool, copies, part)
+    stripe = stripe_at(copies.layout, part.stored, 0)
+    try:
+        room = memoryview(bytearray(part.stored))
+        return b"".join(source.read(stripe, 0, part.stored, room) or ())
+    finally:
+        report(pool, copies, source)
+        source.close()

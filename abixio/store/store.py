@@ -1,0 +1,133 @@
+"""The store: buckets, objects and uploads over one pool. The facade that `abixio.store.types.StoreAPI` describes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from abixio.store.bucketstore import Buckets, certain
+from abixio.store.clock import Clock
+from abixio.store.commit import Committer
+from abixio.store.completion import Completion
+from abixio.store.journal import Journal
+from abixio.store.lister import Query, successor
+from abixio.store.locks import KeyLocks
+from abixio.store.multipart import Uploads
+from abixio.store.objects import Objects
+from abixio.store.opening import mark_regressed, newest_seq, verify_unclean
+from abixio.store.pages import Pages
+from abixio.store.pool import Pool
+from abixio.store.settle import Settler
+from abixio.store.types import (
+    Bucket,
+    Condition,
+    Listing,
+    ObjectInfo,
+    PartInfo,
+    PartRef,
+    PutSpec,
+    Reader,
+    Source,
+    Upload,
+    UploadListing,
+    always,
+    info_of,
+)
+
+
+class Store:
+    """Opened with `await Store.start(pool)`, closed with `aclose`, which closes the pool too."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.n = pool.n
+        self.settler = Settler(pool)
+        self.committer = Committer(pool, KeyLocks(), Clock(newest_seq(pool)), self.settler)
+        self.journal = Journal(self.committer, self.settler)
+        self._pages = Pages(self.committer)
+        self._buckets = Buckets(self.committer, self._pages)
+        self._objects = Objects(self.committer, self._buckets)
+        self._uploads = Uploads(self.committer, self._buckets, self._objects, self._pages)
+        self._completion = Completion(self.committer, self._buckets, self._objects, self._pages)
+
+    @classmethod
+    async def start(cls, pool: Pool) -> Store:
+        """Check what a crash or a restored snapshot may have done to the volumes, then serve; repair goes on meanwhile."""
+        await mark_regressed(pool)
+        await verify_unclean(pool)
+        store = cls(pool)
+        store.settler.start()
+        store.journal.start()
+        return store
+
+    async def aclose(self) -> None:
+        """Finish the commits under way, settle what they left, close the volumes."""
+        await self._objects.drain()
+        await self.journal.stop()
+        await self.settler.stop()
+        await self.pool.close()
+
+    # ---- buckets -----------------------------------------------------------------------------------------------------
+    async def create_bucket(self, name: str, owner: str, settings: Mapping[str, str]) -> Bucket:
+        return await self._buckets.create(name, owner, settings)
+
+    async def bucket(self, name: str) -> Bucket:
+        return await self._buckets.find(name)
+
+    async def buckets(self) -> list[Bucket]:
+        return await self._buckets.all()
+
+    async def delete_bucket(self, name: str) -> None:
+        await self._buckets.delete(name)
+
+    # ---- objects -----------------------------------------------------------------------------------------------------
+    async def put(self, bucket: Bucket, key: str, spec: PutSpec, source: Source) -> ObjectInfo:
+        return await self._objects.put(bucket, key, spec, source)
+
+    async def head(self, bucket: Bucket, key: str) -> ObjectInfo:
+        return await self._objects.head(bucket, key)
+
+    async def open(self, bucket: Bucket, key: str) -> Reader:
+        return await self._objects.open(bucket, key)
+
+    async def delete(self, bucket: Bucket, key: str, condition: Condition = always) -> bool:
+        return await self._objects.delete(bucket, key, condition)
+
+    async def list(
+        self, bucket: Bucket, prefix: str, delimiter: str, after: str, limit: int, inclusive: bool = False
+    ) -> Listing:
+        start, cut = after.encode(), delimiter.encode()
+        behind = len(prefix.encode())
+        if cut and start.startswith(prefix.encode()) and start.endswith(cut) and start.find(cut, behind) == len(start) - len(cut):
+            start = successor(start) or start
+        elif start and not inclusive:
+            start += b"\0"
+        page = await self._pages.get(Query(certain(bucket).space, prefix.encode(), cut, start, limit))
+        items = [info_of(found.record) for found in page.found.values()]
+        return Listing(items, [p.decode() for p in page.prefixes], page.truncated, page.last.decode() if page.truncated else None)
+
+    # ---- multipart uploads -------------------------------------------------------------------------------------------
+    async def create_upload(self, bucket: Bucket, key: str, spec: PutSpec) -> Upload:
+        return await self._uploads.create(bucket, key, spec)
+
+    async def upload(self, bucket: Bucket, key: str, upload_id: str) -> Upload:
+        return await self._uploads.find(bucket, key, upload_id)
+
+    async def put_part(
+        self, bucket: Bucket, key: str, upload_id: str, number: int, source: Source, real_md5: bool = False
+    ) -> PartInfo:
+        return await self._uploads.put_part(bucket, key, upload_id, number, source, real_md5)
+
+    async def parts(self, bucket: Bucket, key: str, upload_id: str, after: int, limit: int) -> tuple[Sequence[PartInfo], bool]:
+        return await self._uploads.parts(bucket, key, upload_id, after, limit)
+
+    async def uploads(self, bucket: Bucket, prefix: str, delimiter: str, after: tuple[str, str], limit: int) -> UploadListing:
+        return await self._uploads.page(bucket, prefix, delimiter, after, limit)
+
+    async def complete_upload(
+        self, bucket: Bucket, key: str, upload_id: str, parts: Sequence[PartRef], condition: Condition = always,
+        checksums: Mapping[str, str] | None = None,
+    ) -> ObjectInfo:
+        return await self._completion.complete(bucket, key, upload_id, parts, condition, checksums)
+
+    async def abort_upload(self, bucket: Bucket, key: str, upload_id: str) -> None:
+        await self._completion.abort(bucket, key, upload_id)

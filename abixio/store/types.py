@@ -1,0 +1,221 @@
+"""What the store takes and gives: the vocabulary between `s3` and `store`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from abixio.message import Buffer
+from abixio.store.record import Record
+
+
+class Source(Protocol):
+    """Where the bytes of an upload come from."""
+
+    length: int | None
+    """Payload bytes, after every coding is removed; None when not announced."""
+    algorithms: Collection[str]
+    """Digests to compute over the payload: of md5, sha1, sha256, crc32, crc32c, crc64nvme."""
+
+    async def readinto(self, view: memoryview) -> int:
+        """As `abixio.message.Body.readinto`."""
+        ...
+
+    def verify(self, digests: Mapping[str, bytes]) -> dict[str, str]:
+        """Called once at the end, before anything is committed. Raises DigestMismatch (or any ClientError) to refuse the
+        upload; returns the checksums to store with the object: algorithm -> base64."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One version of one object."""
+
+    key: str
+    size: int
+    etag: str
+    """Without quotes."""
+    modified: int
+    """ms since 1970."""
+    record: Record
+    """Everything else: headers, meta, checksums, layout, parts, owner."""
+
+
+Condition = Callable[[ObjectInfo | None], None]
+"""Looks at the current object (None: there is none) under the key lock; raises PreconditionFailed or NoSuchKey to stop
+the write."""
+
+
+def always(current: ObjectInfo | None) -> None:
+    """The condition that holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class PutSpec:
+    """All that a PUT says besides the bytes."""
+
+    owner: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """System metadata by lower-case header name."""
+    meta: Mapping[str, str] = field(default_factory=dict)
+    """User metadata without the prefix."""
+    ftt: str | None = None
+    """Fault tolerance as the client wrote it; None: the bucket's, else min(1, N-1)."""
+    real_md5: bool = False
+    """The client sent Content-MD5: the ETag is the MD5 in every --etag mode."""
+    condition: Condition = always
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """For uploads: checksum algorithm and type."""
+    checksum_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A bucket as its newest record says. `space` is the id under which its keys live, new for each creation."""
+
+    name: str
+    space: bytes
+    created: int
+    """ms since 1970."""
+    owner: str
+    settings: Mapping[str, str]
+    certain: bool = True
+    """False when too few volumes answered to rule out a newer record; good enough for the root credential's GET and HEAD."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One page. `items` and `prefixes` are each in order, at most `limit` together; `next` is the last key or prefix
+    covered when there is more."""
+
+    items: list[ObjectInfo]
+    prefixes: list[str]
+    truncated: bool
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An open multipart upload."""
+
+    id: str
+    key: str
+    initiated: int
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class PartInfo:
+    number: int
+    size: int
+    etag: str
+    modified: int
+    checksums: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PartRef:
+    """A part as the client names it in a completion."""
+
+    number: int
+    etag: str
+    checksums: Mapping[str, str] = field(default_factory=dict)
+
+
+UploadListing = tuple[list[Upload], list[str], bool, tuple[str, str]]
+"""Open uploads; common prefixes; whether there are more; (key, upload id) to go on behind."""
+
+
+class Reader(Protocol):
+    """An open object: what it needs stays readable until `aclose`, whatever is written or deleted meanwhile."""
+
+    info: ObjectInfo
+
+    def stream(self, start: int, length: int) -> AsyncIterator[Buffer]:
+        """Verified slices of the bytes [start, start + length). DataLost when too few good shards are left."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class StoreAPI(Protocol):
+    """What `s3` may ask. Names and keys are str (keys: UTF-8 of 1 to 1,024 bytes, any code point; s3 checks names and
+    lengths). Errors: ClientError classes, Unavailable, Overloaded, OutcomeUnknown, DataLost, InsufficientStorage."""
+
+    n: int
+    """Volumes in the pool."""
+
+    async def create_bucket(self, name: str, owner: str, settings: Mapping[str, str]) -> Bucket:
+        """BucketExists when there is one. `settings` may hold ftt and region."""
+        ...
+
+    async def bucket(self, name: str) -> Bucket:
+        """NoSuchBucket; Unavailable when that cannot be told."""
+        ...
+
+    async def buckets(self) -> list[Bucket]:
+        """All, by name."""
+        ...
+
+    async def delete_bucket(self, name: str) -> None:
+        """NoSuchBucket, BucketNotEmpty (open uploads do not count)."""
+        ...
+
+    async def put(self, bucket: Bucket, key: str, spec: PutSpec, source: Source) -> ObjectInfo:
+        """InvalidFaultTolerance, Unavailable and a condition that fails come before the first read of `source`."""
+        ...
+
+    async def head(self, bucket: Bucket, key: str) -> ObjectInfo:
+        """NoSuchKey."""
+        ...
+
+    async def open(self, bucket: Bucket, key: str) -> Reader:
+        """NoSuchKey, DataLost."""
+        ...
+
+    async def delete(self, bucket: Bucket, key: str, condition: Condition = always) -> bool:
+        """True when there was an object. Deleting nothing writes nothing and is no error."""
+        ...
+
+    async def list(
+        self, bucket: Bucket, prefix: str, delimiter: str, after: str, limit: int, inclusive: bool = False
+    ) -> Listing:
+        """Keys behind `after` (or from it on, when inclusive) in UTF-8 byte order. Keys that share the part up to the first
+        `delimiter` behind `prefix` become one prefix. `after` may be such a prefix: then all of its keys count as covered."""
+        ...
+
+    async def create_upload(self, bucket: Bucket, key: str, spec: PutSpec) -> Upload: ...
+
+    async def upload(self, bucket: Bucket, key: str, upload_id: str) -> Upload:
+        """NoSuchUpload."""
+        ...
+
+    async def put_part(
+        self, bucket: Bucket, key: str, upload_id: str, number: int, source: Source, real_md5: bool = False
+    ) -> PartInfo: ...
+
+    async def parts(self, bucket: Bucket, key: str, upload_id: str, after: int, limit: int) -> tuple[Sequence[PartInfo], bool]:
+        """Parts with a number above `after`, in order, and whether there are more."""
+        ...
+
+    async def uploads(
+        self, bucket: Bucket, prefix: str, delimiter: str, after: tuple[str, str], limit: int
+    ) -> UploadListing:
+        """Open uploads behind (key, upload id), by key then time of initiation; common prefixes; truncated; next marker.
+        An empty upload id in `after` means behind all uploads of that key."""
+        ...
+
+    async def complete_upload(
+        self, bucket: Bucket, key: str, upload_id: str, parts: Sequence[PartRef], condition: Condition = always,
+        checksums: Mapping[str, str] | None = None,
+    ) -> ObjectInfo:
+        """InvalidPart, InvalidPartOrder, PartTooSmall, NoSuchUpload, DigestMismatch. Completing twice gives the same answer."""
+        ...
+
+    async def abort_upload(self, bucket: Bucket, key: str, upload_id: str) -> None: ...
+
+
+def info_of(record: Record) -> ObjectInfo:
+    """An object's record as its callers see it."""
+    return ObjectInfo(record.key.decode(), record.size, record.etag, record.modified, record)

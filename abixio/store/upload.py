@@ -1,0 +1,248 @@
+"""The write path: a body goes from the socket into stripe buffers, from there to digests, parity and shard files.
+
+While a stripe is encoded on an executor thread and its pieces are written on the lanes' threads, the next one is received.
+Nothing is copied on the way: the source fills a buffer, and all that follows works on slices of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from abixio.config import KIB, MAX_OBJECT
+from abixio.errors import EntityTooLarge, IncompleteBody
+from abixio.store.buffers import StripeBuffer
+from abixio.store.clock import write_id
+from abixio.store.encoder import Cut, Encoder, cut
+from abixio.store.inline import INLINE_LIMIT
+from abixio.store.layout import STRIPE_BUFFER, piece_size, stripe_size
+from abixio.store.pool import Pool
+from abixio.store.record import Layout, Part
+from abixio.store.shardset import ShardSet
+from abixio.store.types import Source
+
+IN_FLIGHT: Final = 3
+"""Stripes of one upload in memory: one is received, one encoded, one written."""
+ON_LOOP: Final = 64 * KIB
+"""Bodies up to here are encoded on the event loop: 0.1 ms of MD5 at worst, no more than the hand-over to a thread."""
+
+EtagMode = Literal["auto", "xxh64", "md5"]
+
+
+@dataclass(slots=True)
+class Received:
+    """A body that was taken in whole and passed its checks; seen by nobody before a record names it."""
+
+    part: Part
+    etag: str
+    checksums: dict[str, str]
+    layout: Layout
+    inline: dict[int, bytes] | None
+    """The shards by slot, when they are small enough for the catalog; None: they are files."""
+    _encoder: Encoder = field(repr=False)
+    _shards: ShardSet | None = field(repr=False)
+    _stripes: int
+    _durable: bool
+
+    @property
+    def slots(self) -> set[int]:
+        """The slots that took the data so far."""
+        return set(self.inline or ()) if self._shards is None else self._shards.slots
+
+    async def finish(self, record: bytes) -> set[int]:
+        """Complete the shard files with that record in the footers; synced when the pool is durable. Returns the slots that
+        hold their shard, at least k; Unavailable or InsufficientStorage when there are fewer."""
+        if self._shards is None:
+            return self.slots
+        return await self._shards.finish(self._stripes, self._encoder.footer, record, self._durable)
+
+    async def discard(self) -> None:
+        """Remove all that was written. Harmless when nothing was."""
+        if self._shards is not None:
+            await self._shards.remove()
+
+
+async def receive(
+    pool: Pool, layout: Layout, number: int, source: Source, etag_mode: EtagMode, real_md5: bool, allow_inline: bool = True,
+) -> Received:
+    """Take in the body of an object, or of part `number` of one. Whatever it raises, cancellation included, it leaves no file
+    and no buffer behind: Unavailable, InsufficientStorage, Overloaded, EntityTooLarge, and all that `source` raises."""
+    upload = _Upload(pool, layout, number, source, etag_mode, real_md5, allow_inline)
+    try:
+        return await upload.run()
+    except BaseException:
+        await upload.give_up()
+        raise
+
+
+class _Upload:
+    """One body on its way in. Stripes are numbered from 0."""
+
+    def __init__(
+        self, pool: Pool, layout: Layout, number: int, source: Source, mode: EtagMode, real_md5: bool, allow_inline: bool,
+    ) -> None:
+        self._pool = pool
+        self._layout = layout
+        self._number = number
+        self._source = source
+        self._mode = mode
+        self._md5 = real_md5 or mode == "md5"
+        self._allow_inline = allow_inline
+        self._write_id = write_id()
+        self._full = stripe_size(layout)
+
+        self._size = 0
+        self._stripe = 0
+        self._ended = False
+        self._carry: int | None = None
+        """A byte of the next stripe, read to see whether there is one."""
+        self._encoder: Encoder | None = None
+        self._shards: ShardSet | None = None
+        self._inline: list[bytes] | None = None
+        self._job: asyncio.Future[None] | None = None
+
+    async def run(self) -> Received:
+        while not self._ended:
+            if self._shards is not None:
+                await self._shards.written(self._stripe - IN_FLIGHT)
+            buffer = await self._pool.buffers.acquire(self._need())
+            try:
+                await self._take(buffer)
+            finally:
+                buffer.drop()
+        await self._encoded()
+        return self._result()
+
+    async def give_up(self) -> None:
+        """Remove what was written."""
+        if self._shards is not None:
+            await self._shards.remove()
+
+    # ---- receiving ---------------------------------------------------------------------------------------------------
+    def _rest(self) -> int | None:
+        """Bytes that are still to come, if that was announced."""
+        return None if self._source.length is None else self._source.length - self._size
+
+    def _need(self) -> int:
+        """Buffer bytes for the next stripe with its parity, and the byte by which one sees that it is the last."""
+        rest = self._rest()
+        if rest is None or rest > self._full:
+            return STRIPE_BUFFER
+        return (self._layout.k + self._layout.m) * piece_size(rest, self._layout.k) + 1
+
+    async def _take(self, buffer: StripeBuffer) -> None:
+        """Receive a stripe and pass it on."""
+        length = await self._fill(buffer.view)
+        if self._encoder is None:
+            self._encoder = self._begin()
+        await self._encoded()
+        stripe = cut(self._layout, buffer.view, length)
+        if self._ended and self._stripe == 0 and self._allow_inline and len(stripe.stored[0]) <= INLINE_LIMIT:
+            await self._keep(self._encoder, stripe, buffer)
+            return
+        if self._shards is None:
+            self._shards = self._open()
+        self._start(self._encoder, self._shards, stripe, buffer)
+        self._stripe += 1
+
+    async def _fill(self, view: memoryview) -> int:
+        """Receive one stripe to the front of `view` and return its length.
+
+        One byte more than what may come is asked for, so that the end of the body is seen with its last stripe: what
+        follows the end (trailers) has then been read, and the digests can be chosen knowing that this is all.
+        """
+        have, rest = 0, self._rest()
+        if self._carry is not None:
+            view[0], self._carry, have = self._carry, None, 1
+        want = self._full + 1 if rest is None else self._full if rest > self._full else rest + 1
+        got = have + await self._source.readinto(view[have:want])
+        if rest is None:
+            self._ended = got < want
+            if not self._ended:
+                self._carry, got = view[self._full], self._full
+        elif got != min(rest, self._full):
+            raise IncompleteBody(f"{self._size + got} bytes came where {self._source.length} were announced")
+        else:
+            self._ended = rest <= self._full
+        self._size += got
+        if self._size > MAX_OBJECT:
+            raise EntityTooLarge(f"more than {MAX_OBJECT} bytes")
+        return got
+
+    # ---- encoding and writing ----------------------------------------------------------------------------------------
+    def _begin(self) -> Encoder:
+        """Choose the hash of the ETag, now that it is known whether the first stripe is all."""
+        self._md5 = self._md5 or (self._mode == "auto" and self._ended)
+        digests = {*self._source.algorithms, "md5" if self._md5 else "xxh64"}
+        return Encoder(self._layout, self._write_id, self._number, digests)
+
+    def _open(self) -> ShardSet:
+        lanes = {}
+        for index, slot in enumerate(self._layout.slots):
+            lane = self._pool.lanes[slot]
+            if lane is not None and lane.up:
+                lanes[index] = lane
+        return ShardSet(lanes, self._layout.k, self._write_id, self._pool.loop)
+
+    async def _keep(self, encoder: Encoder, stripe: Cut, buffer: StripeBuffer) -> None:
+        """Make inline shards of the whole body."""
+        if len(stripe.data) <= ON_LOOP:
+            self._inline = encoder.inline(stripe)
+            return
+
+        def work() -> None:
+            self._inline = encoder.inline(stripe)
+
+        buffer.hold()
+        self._job = self._pool.loop.run_in_executor(self._pool.executor, work)
+        self._job.add_done_callback(lambda done: buffer.drop())
+
+    def _start(self, encoder: Encoder, shards: ShardSet, stripe: Cut, buffer: StripeBuffer) -> None:
+        """Write the data and encode it at the same time; parity follows when it is there."""
+        k, number = self._layout.k, self._stripe
+
+        def parity_ready() -> None:
+            for index in range(k, k + self._layout.m):
+                shards.write(number, index, stripe.stored[index], buffer)
+
+        def encoded(done: asyncio.Future[None]) -> None:
+            if done.exception() is None:
+                parity_ready()
+            buffer.drop()
+
+        for index in range(k):
+            shards.write(number, index, stripe.stored[index], buffer)
+        if len(stripe.data) <= ON_LOOP:
+            encoder.encode(stripe)
+            parity_ready()
+            return
+        buffer.hold()
+        self._job = self._pool.loop.run_in_executor(self._pool.executor, encoder.encode, stripe)
+        self._job.add_done_callback(encoded)
+
+    async def _encoded(self) -> None:
+        """Wait for the job before: digests run in order. The wait can be cancelled, the job cannot: it has the buffer."""
+        if self._job is not None:
+            await asyncio.wait((self._job,))
+            self._job.result()
+            self._job = None
+
+    # ---- the end -----------------------------------------------------------------------------------------------------
+    def _etag(self, digests: Mapping[str, bytes]) -> str:
+        if self._md5:
+            return digests["md5"].hex()
+        return f"{digests['xxh64'].hex()}{self._size:016x}{'-1' if self._mode == 'auto' else ''}"
+
+    def _result(self) -> Received:
+        """Check the body against what the client promised."""
+        assert self._encoder is not None
+        digests = self._encoder.digests()
+        checksums = self._source.verify(digests)
+        inline = None if self._inline is None else dict(zip(self._layout.slots, self._inline, strict=True))
+        part = Part(self._write_id, self._number, self._size, self._size)
+        return Received(
+            part, self._etag(digests), checksums, self._layout, inline, self._encoder, self._shards, self._stripe,
+            self._pool.durable,
+        )

@@ -1,0 +1,317 @@
+"""`LocalVolume`: a volume over one directory. Puts catalog and shard files together, keeps the last bytes of the disk for
+deletes, and goes out of service when a sync fails or its directory is no longer there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from errno import ENOENT
+from itertools import count
+from typing import Final
+
+from abixio.errors import CatalogCorrupt, StartupError, VolumeError, VolumeFull, VolumeUnusable
+from abixio.volume import catalog, identity, names, shardfile
+from abixio.volume.catalog import Catalog
+from abixio.volume.catalog_write import Answer
+from abixio.volume.files import Files, volume_error
+from abixio.volume.identity import Identity, Look
+from abixio.volume.interface import Change, Row, RowId
+from abixio.volume.lock import VolumeLock
+
+RESERVE_SHARE: Final = 100
+"""A hundredth of the disk takes no new data, so that deletes and repair find room when it is full."""
+RESERVE_MOST: Final = 16 << 30
+"""A hundredth of a large disk is more than they ever need."""
+RESERVE_LEAST: Final = 8 << 20
+"""A hundredth of a tiny one is less: a delete needs room in the WAL and, until it is checkpointed, in the database too;
+each takes 4 MiB between checkpoints."""
+_ROOM_SECONDS: Final = 1.0
+_ROOM_PLENTY: Final = 4 << 30
+"""With so much above the reserve, an answer about free space is good for a second: more than a disk takes in that time."""
+_BOOT: Final = "boot"
+_CLOSED: Final = "closed"
+_YES: Final = "yes"
+_NO: Final = "no"
+
+
+def reserve(total: int) -> int:
+    """Bytes of a disk of that size that are kept for deletes and repair."""
+    return min(max(total // RESERVE_SHARE, min(RESERVE_LEAST, total // 4)), RESERVE_MOST)
+
+
+def format_volume(path: str, new: Identity, files: Files | None = None) -> None:
+    """Make the directory a volume. Durable, and volume.json comes last: what was cut short before is formatted anew.
+
+    StartupError for a directory that holds a volume or anything else.
+    """
+    files = files or Files()
+    found = identity.look(files, path)
+    if found in (Look.FORMATTED, Look.FOREIGN):
+        raise StartupError(f"{path}: will not be formatted, it is {found.value}")
+    try:
+        files.mkdir(names.home(path))
+        lock = VolumeLock(files, path)
+        try:
+            _lay_out(files, path, new)
+        finally:
+            lock.release()
+    except OSError as error:
+        raise StartupError(f"{path}: cannot be formatted: {error.strerror}") from error
+    except VolumeError as error:
+        raise StartupError(f"{path}: cannot be formatted: {error}") from error
+
+
+def _lay_out(files: Files, path: str, new: Identity) -> None:
+    """Idempotent up to its last step. One syncfs for all: 256 directories would each want an fsync of their own."""
+    if not files.exists(names.formatting(path)):
+        files.close(files.create(names.formatting(path)))
+    files.fsync_directory(names.home(path))
+    files.fsync_directory(path)
+    for suffix in ("", "-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            files.unlink(names.catalog(path) + suffix)
+    files.mkdir(names.tmp(path))
+    for directory in names.shard_directories(path):
+        files.mkdir(directory)
+    catalog.create(names.catalog(path), new.volume, files.vfs)
+    root = files.open(path)
+    try:
+        files.syncfs(root)
+    finally:
+        files.close(root)
+    files.fsync_directory(names.parent(path))
+    identity.write(files, path, new)
+    files.unlink(names.formatting(path))
+    files.fsync_directory(names.home(path))
+
+
+class LocalVolume:
+    """See `interface.Volume`."""
+
+    def __init__(self, path: str, files: Files, lock: VolumeLock, who: Identity, cat: Catalog) -> None:
+        self.path = path
+        self.files = files
+        self.identity = who
+        self.slot = who.slot
+        self.clean = True
+        """False after a boot without clean shutdown: then the files of unsettled rows may be torn."""
+        self._lock = lock
+        self._catalog = cat
+        self._read = cat.read
+        cat.failed = self._fail
+        self._out: VolumeUnusable | None = None
+        """Why the volume is out of service."""
+        self._closed = False
+        self._dirty = False
+        self._marked = False
+        """The catalog says that the volume is in use; written ahead of the first change."""
+        self._numbers = count()
+        self._room_until = 0.0
+        self._full: str | None = None
+        self._root = files.open(path)
+        self._inode = files.inode(names.catalog(path))
+
+    @classmethod
+    def open(cls, path: str, files: Files | None = None) -> LocalVolume:
+        """StartupError when the directory is none of ours, in use or not understood; CatalogCorrupt when only its catalog is
+        bad; VolumeError when the disk does not work. A full or read-only disk opens."""
+        files = files or Files()
+        who = identity.read(files, path)
+        with ExitStack() as undo:
+            lock = VolumeLock(files, path)
+            undo.callback(lock.release)
+            try:
+                if not files.exists(names.catalog(path)):
+                    raise CatalogCorrupt(f"{names.catalog(path)}: is missing; restore it, or replace the volume")
+                cat = Catalog(names.catalog(path), who.volume, files.vfs)
+                undo.callback(cat.close)
+                volume = cls(path, files, lock, who, cat)
+                undo.callback(files.close, volume._root)
+                volume._recover()
+            except OSError as error:
+                raise volume_error(error, path) from error
+            undo.pop_all()
+        return volume
+
+    @property
+    def device(self) -> int:
+        """Number of the file system; two volumes on one share its fate."""
+        return self._inode[0]
+
+    def set_identity(self, new: Identity) -> None:
+        """Write volume.json anew: another epoch, other members."""
+        self._usable()
+        identity.write(self.files, self.path, new)
+        self.identity = new
+
+    # ---- rows --------------------------------------------------------------------------------------------------------
+    def rows(self, space: bytes, key: bytes) -> list[Row]:
+        if self._out is not None:
+            self._usable()
+        return self._read.rows(space, key)
+
+    def scan(self, space: bytes, start: bytes, stop: bytes | None, limit: int) -> list[Row]:
+        self._usable()
+        return self._read.scan(space, start, stop, limit)
+
+    def history(self, space: bytes, start: bytes, limit: int) -> list[Row]:
+        self._usable()
+        return self._read.history(space, start, limit)
+
+    def unsettled(self, after: RowId | None, limit: int) -> list[RowId]:
+        self._usable()
+        return self._read.unsettled(after, limit)
+
+    def unsettled_keys(self, space: bytes, start: bytes, stop: bytes | None, limit: int) -> list[bytes]:
+        self._usable()
+        return self._read.unsettled_keys(space, start, stop, limit)
+
+    def inline(self, where: int) -> bytes:
+        self._usable()
+        return self._read.inline(where)
+
+    def notes(self) -> Mapping[str, int]:
+        self._usable()
+        return self._read.notes()
+
+    def apply(self, changes: Sequence[Change], durable: bool) -> list[Answer]:
+        self._usable()
+        self._check_room()
+        try:
+            self._mark()
+            answers = self._catalog.apply(changes, durable, self._full)
+        except VolumeUnusable as error:
+            self._fail(error)
+            raise
+        if not durable:
+            self._dirty = True
+        return answers
+
+    def barrier(self) -> None:
+        self._usable()
+        if not self._dirty:
+            return
+        self._dirty = False
+        try:
+            self.files.syncfs(self._root)
+        except OSError as error:
+            raise self.sync_failed(error) from error
+
+    # ---- shards ------------------------------------------------------------------------------------------------------
+    def create_shard(self, write_id: bytes) -> shardfile.ShardFileWriter:
+        self.admit()
+        self._mark()
+        return shardfile.ShardFileWriter(self, shardfile.Place(
+            write_id,
+            names.tmp_shard(self.path, write_id, next(self._numbers)),
+            names.shard(self.path, write_id),
+            names.shard_directory(self.path, write_id),
+        ))
+
+    def open_shard(self, write_id: bytes) -> shardfile.ShardFile:
+        self._usable()
+        return shardfile.open_shard(self.files, names.shard(self.path, write_id), write_id)
+
+    def garbage(self, limit: int) -> list[bytes]:
+        self._usable()
+        return self._read.garbage(limit)
+
+    def unlink(self, write_ids: Sequence[bytes]) -> None:
+        """A file that a row names stays, whatever the caller believes."""
+        self._usable()
+        self._check_room()
+        self._dirty = True
+        for write_id in write_ids:
+            if self._read.named(write_id):
+                continue
+            try:
+                self.files.unlink(names.shard(self.path, write_id))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise volume_error(error, f"shard {write_id.hex()}: cannot be removed") from error
+        self._catalog.forget(write_ids)
+
+    def close(self) -> None:
+        """Make everything durable, say so in the catalog, and let go. Closing twice is harmless."""
+        if self._closed:
+            return
+        self._closed = True
+        with ExitStack() as steps:
+            steps.callback(self._lock.release)
+            steps.callback(self.files.close, self._root)
+            steps.callback(self._catalog.close)
+            if self._marked and self._out is None:
+                with suppress(VolumeError):
+                    self.barrier()
+                    self._catalog.set_meta({_CLOSED: _YES})
+            self._fail(VolumeUnusable("it was closed"))
+
+    # ---- what shard writers ask --------------------------------------------------------------------------------------
+    def admit(self) -> None:
+        """VolumeUnusable when the volume is out of service, VolumeFull when only the reserve is left."""
+        self._usable()
+        self._check_room()
+        if self._full is not None:
+            raise VolumeFull(self._full)
+
+    def soil(self) -> None:
+        """There is something now that only the next barrier makes durable."""
+        self._dirty = True
+
+    def sync_failed(self, error: OSError) -> VolumeUnusable:
+        """Takes the volume out of service: what the kernel dropped is not known, and a second sync would say that all is well."""
+        self._fail(VolumeUnusable(f"a sync failed: {error.strerror}"))
+        return self._refusal()
+
+    # ---- inside ------------------------------------------------------------------------------------------------------
+    def _fail(self, error: VolumeError) -> None:
+        if self._out is None:
+            self._out = error if isinstance(error, VolumeUnusable) else VolumeUnusable(str(error))
+
+    def _refusal(self) -> VolumeUnusable:
+        return VolumeUnusable(f"{self.path}: is out of service: {self._out}")
+
+    def _usable(self) -> None:
+        if self._out is not None:
+            raise self._refusal() from self._out
+
+    def _check_room(self) -> None:
+        """Is the directory still ours, and is there room beyond the reserve?"""
+        now = time.monotonic()
+        if now < self._room_until:
+            return
+        above = self._room_above_reserve()
+        if above < 0 and self._catalog.shrink():
+            above = self._room_above_reserve()
+        self._full = f"{self.path}: only its reserve is left" if above < 0 else None
+        if above > _ROOM_PLENTY:
+            self._room_until = now + _ROOM_SECONDS
+
+    def _room_above_reserve(self) -> int:
+        try:
+            if self.files.inode(names.catalog(self.path)) != self._inode:
+                raise FileNotFoundError(ENOENT, "the catalog was replaced")
+            free, total = self.files.room(self.path)
+        except OSError as error:
+            failure = volume_error(error, f"{self.path}: is gone")
+            if isinstance(failure, VolumeUnusable):
+                self._fail(failure)
+            raise failure from error
+        return free - reserve(total)
+
+    def _mark(self) -> None:
+        """Say in the catalog, ahead of the first change, that the volume is in use since this boot."""
+        if not self._marked:
+            self._catalog.set_meta({_BOOT: self.files.boot_id(), _CLOSED: _NO})
+            self._marked = True
+
+    def _recover(self) -> None:
+        """Was the last use ended in good order, or by a kill that left the kernel's memory intact? Remove unfinished shards."""
+        meta = self._read.meta()
+        self.clean = meta.get(_CLOSED, _YES) == _YES or meta.get(_BOOT) == self.files.boot_id()
+        if self._catalog.read_only:
+            return
+        for name in self.files.names(names.tmp(self.path)):
+            self.files.unlink(names.tmp_file(self.path, name))

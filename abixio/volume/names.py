@@ -1,0 +1,75 @@
+"""Every name that a volume has on disk. Keys never become names: a shard file is named by its random write id."""
+
+from __future__ import annotations
+
+from os.path import abspath, dirname, join
+from typing import Final
+
+_FAN_OUT: Final = tuple(f"{byte:02x}" for byte in range(256))
+"""One per last byte of a write id, which is random: so they fill evenly, and a directory of a volume with a hundred
+million files stays under the size where ext4 needs a third level of its index."""
+
+_HOME: Final = ".abixio"
+_SHARDS: Final = "shards"
+
+
+def parent(volume: str) -> str:
+    """The directory that holds the volume's own entry."""
+    return dirname(abspath(volume))
+
+
+def home(volume: str) -> str:
+    """The directory for everything but finished shard files."""
+    return join(volume, _HOME)
+
+
+def identity(volume: str) -> str:
+    return join(volume, _HOME, "volume.json")
+
+
+def catalog(volume: str) -> str:
+    """SQLite adds -wal and -shm to it."""
+    return join(volume, _HOME, "catalog.db")
+
+
+def credentials(volume: str) -> str:
+    return join(volume, _HOME, "credentials.json")
+
+
+def lock(volume: str) -> str:
+    return join(volume, _HOME, "lock")
+
+
+def formatting(volume: str) -> str:
+    """Is there from the first to the last step of formatting: tells a format that was cut short from a lost volume.json."""
+    return join(volume, _HOME, "formatting")
+
+
+def tmp(volume: str) -> str:
+    """The directory for shard files in the making."""
+    return join(volume, _HOME, "tmp")
+
+
+def tmp_shard(volume: str, write_id: bytes, number: int) -> str:
+    return join(volume, _HOME, "tmp", f"{write_id.hex()}.{number}")
+
+
+def tmp_file(volume: str, name: str) -> str:
+    return join(volume, _HOME, "tmp", name)
+
+
+def shards(volume: str) -> str:
+    return join(volume, _SHARDS)
+
+
+def shard_directories(volume: str) -> list[str]:
+    """All 256; made when the volume is formatted, so that no upload has to sync a parent."""
+    return [join(volume, _SHARDS, name) for name in _FAN_OUT]
+
+
+def shard_directory(volume: str, write_id: bytes) -> str:
+    return join(volume, _SHARDS, _FAN_OUT[write_id[-1]])
+
+
+def shard(volume: str, write_id: bytes) -> str:
+    return join(volume, _SHARDS, _FAN_OUT[write_id[-1]], write_id.hex())

@@ -1,0 +1,308 @@
+"""A volume in memory: the whole of `abixio.volume.interface.Volume`, with switches to make it fail.
+
+`before` is called with the name of every operation and may raise or sleep; `shards` can be spoiled in place.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from abixio.errors import NewerExists, ShardCorrupt, ShardMissing, VolumeError, VolumeFull, VolumeUnusable
+from abixio.message import Buffer
+from abixio.volume.interface import Change, Drop, Head, Insert, Mark, Note, Op, Row, RowId, Settle, Shard, ShardWriter
+
+RowKey = tuple[bytes, bytes]
+
+
+@dataclass
+class StoredShard:
+    """A finished shard "file": everything can be spoiled."""
+
+    data: bytearray
+    checksums: bytes
+    record: bytes
+    blake3: bytes
+    torn: bool = False
+    """The footer is not good."""
+    bad_sectors: set[int] = field(default_factory=set)
+    """Offsets that cannot be read."""
+
+
+class MemShard:
+    """An open shard."""
+
+    def __init__(self, volume: MemVolume, stored: StoredShard) -> None:
+        self._volume, self._stored = volume, stored
+        self.view = memoryview(stored.data).toreadonly()
+        self.checksums = memoryview(stored.checksums).cast("Q")
+        self.record = stored.record
+        self.closed = False
+        volume.open_shards += 1
+
+    def populate(self, offset: int, length: int) -> None:
+        assert not self.closed, "populate after close"
+        self._volume.hook("populate")
+        if any(offset <= sector < offset + length for sector in self._stored.bad_sectors):
+            raise ShardCorrupt("a sector cannot be read")
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._volume.open_shards -= 1
+
+
+class MemWriter:
+    """A shard in the making."""
+
+    def __init__(self, volume: MemVolume, write_id: bytes) -> None:
+        self._volume, self._id = volume, write_id
+        self._data: bytearray | None = bytearray()
+        volume.unfinished += 1
+
+    def write(self, buffers: Sequence[Buffer]) -> None:
+        self._volume.hook("write")
+        if self._data is None:
+            raise VolumeError("the shard is gone")
+        for buffer in buffers:
+            self._data += buffer
+
+    def finish(self, checksums: bytes, record: bytes, blake3: bytes, durable: bool) -> None:
+        self._volume.hook("finish")
+        if self._data is None:
+            raise VolumeError("the shard is gone")
+        if len(checksums) != 8 * -(-len(self._data) // 65536):
+            raise ValueError(f"{len(checksums)} bytes of checksums for {len(self._data)} bytes")
+        self._volume.shards[self._id] = StoredShard(self._data, checksums, record, blake3)
+        self._volume.syncs += durable
+        self.abort()
+
+    def abort(self) -> None:
+        if self._data is not None:
+            self._data = None
+            self._volume.unfinished -= 1
+
+
+@dataclass
+class Tables:
+    """What a transaction can change."""
+
+    rows: dict[RowKey, list[Row]] = field(default_factory=dict)
+    heads: dict[RowKey, tuple[int, int]] = field(default_factory=dict)
+    refs: dict[bytes, dict[RowId, int | None]] = field(default_factory=dict)
+    """Write id -> the rows that name it, and where the shard is inline."""
+    inline: dict[int, bytes] = field(default_factory=dict)
+    unsettled: set[RowId] = field(default_factory=set)
+    garbage: set[bytes] = field(default_factory=set)
+    notes: dict[str, int] = field(default_factory=lambda: {"commits": 0, "seq": 0, "inline": 0})
+
+    def clone(self) -> Tables:
+        return copy.deepcopy(self)
+
+
+class MemVolume:
+    """See `abixio.volume.interface.Volume`."""
+
+    def __init__(self, slot: int) -> None:
+        self.slot = slot
+        self.clean = True
+        self.before: Callable[[str], None] = lambda operation: None
+        self.shards: dict[bytes, StoredShard] = {}
+        self.unfinished = 0
+        self.open_shards = 0
+        self.syncs = 0
+        self.calls: list[str] = []
+        self._tables = Tables()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def hook(self, operation: str) -> None:
+        if self._closed:
+            raise VolumeUnusable("closed")
+        self.calls.append(operation)
+        self.before(operation)
+
+    # ---- rows ----
+    def rows(self, space: bytes, key: bytes) -> list[Row]:
+        self.hook("rows")
+        return list(self._tables.rows.get((space, key), ()))
+
+    def scan(self, space: bytes, start: bytes, stop: bytes | None, limit: int) -> list[Row]:
+        self.hook("scan")
+        found: list[Row] = []
+        for at in self._keys(space, start, stop):
+            head = self._tables.heads.get(at)
+            found += [row for row in self._tables.rows[at] if (row.id.seq, row.id.rev) == head]
+        return found[:limit]
+
+    def history(self, space: bytes, start: bytes, limit: int) -> list[Row]:
+        self.hook("history")
+        found: list[Row] = []
+        for at in self._keys(space, start, None):
+            if len(found) >= limit:
+                break
+            found += self._tables.rows[at]
+        return found
+
+    def _keys(self, space: bytes, start: bytes, stop: bytes | None) -> list[RowKey]:
+        return sorted(at for at in self._tables.rows if at[0] == space and start <= at[1] and (stop is None or at[1] < stop))
+
+    def unsettled(self, after: RowId | None, limit: int) -> list[RowId]:
+        self.hook("unsettled")
+        return [id for id in sorted(self._tables.unsettled) if after is None or id > after][:limit]
+
+    def unsettled_keys(self, space: bytes, start: bytes, stop: bytes | None, limit: int) -> list[bytes]:
+        self.hook("unsettled_keys")
+        keys = {id.key for id in self._tables.unsettled if id.space == space}
+        return sorted(key for key in keys if start <= key and (stop is None or key < stop))[:limit]
+
+    def inline(self, where: int) -> bytes:
+        self.hook("inline")
+        try:
+            return self._tables.inline[where]
+        except KeyError:
+            raise ShardMissing(f"no inline shard {where}") from None
+
+    def spoil_inline(self, where: int, shard: bytes | None) -> None:
+        """Put other bytes there, or none."""
+        if shard is None:
+            del self._tables.inline[where]
+        else:
+            self._tables.inline[where] = shard
+
+    def notes(self) -> Mapping[str, int]:
+        self.hook("notes")
+        return dict(self._tables.notes)
+
+    def apply(self, changes: Sequence[Change], durable: bool) -> list[NewerExists | VolumeFull | None]:
+        self.hook("apply")
+        with self._lock:
+            answers: list[NewerExists | VolumeFull | None] = []
+            for change in changes:
+                before = self._tables.clone()
+                answer = next((refusal for op in change if (refusal := self._do(op)) is not None), None)
+                if answer is not None:
+                    self._tables = before
+                answers.append(answer)
+            self._tables.notes["commits"] += any(answer is None for answer in answers)
+            self.syncs += durable
+            return answers
+
+    def _do(self, op: Op) -> NewerExists | None:
+        tables = self._tables
+        match op:
+            case Insert():
+                return self._insert(op)
+            case Mark():
+                rows = tables.rows.get(op.id[:2], [])
+                for at, row in enumerate(rows):
+                    if row.id == op.id:
+                        rows[at] = row._replace(state=op.state, to=row.to if op.to is None else op.to)
+            case Settle():
+                tables.unsettled.discard(op.id)
+            case Head():
+                tables.heads.pop((op.space, op.key), None)
+                if op.row is not None:
+                    tables.heads[op.space, op.key] = op.row
+            case Note():
+                tables.notes[op.name] = op.value
+            case Drop():
+                self._drop(op)
+        return None
+
+    def _insert(self, op: Insert) -> NewerExists | None:
+        rows = self._tables.rows.setdefault(op.id[:2], [])
+        old = next((row for row in rows if row.id == op.id), None)
+        if old is not None and old.record != op.record:
+            return NewerExists("another record is here")
+        newer = [row for row in rows if row.id.seq > op.id.seq] if op.id.rev == 0 else [
+            row for row in rows if row.id.seq == op.id.seq and row.id.rev > op.id.rev
+        ]
+        if op.guard and newer and old is None:
+            return NewerExists("a newer one is here")
+        where = self._keep(op)
+        if old is not None:
+            rows.remove(old)
+            where = old.inline if where is None else where
+        rows.append(Row(op.id, op.state, op.to, op.record, where))
+        rows.sort(key=lambda row: (-row.id.seq, -row.id.rev))
+        self._tables.unsettled.add(op.id)
+        self._tables.notes["seq"] = max(self._tables.notes["seq"], op.id.seq)
+        return None
+
+    def _keep(self, op: Insert) -> int | None:
+        tables, first = self._tables, None
+        for index, write_id in enumerate(op.shards):
+            known = tables.refs.setdefault(write_id, {})
+            where = next(iter(known.values()), None)
+            if index == 0:
+                if op.inline is not None:
+                    where = self._store(op, known, where)
+                first = where
+            known[op.id] = where
+            if where is None:
+                tables.garbage.discard(write_id)
+        return first
+
+    def _store(self, op: Insert, known: dict[RowId, int | None], where: int | None) -> int:
+        tables = self._tables
+        if where is None:
+            where = tables.notes["inline"] = tables.notes["inline"] + 1
+            for id in known:
+                known[id] = where
+                rows = tables.rows[id[:2]]
+                rows[:] = [row._replace(inline=where) if row.id == id else row for row in rows]
+        assert op.inline is not None
+        tables.inline[where] = bytes(op.inline)
+        return where
+
+    def _drop(self, op: Drop) -> None:
+        tables = self._tables
+        rows = tables.rows.get(op.id[:2], [])
+        rows[:] = [row for row in rows if row.id != op.id]
+        if not rows:
+            tables.rows.pop(op.id[:2], None)
+        tables.unsettled.discard(op.id)
+        for write_id in op.shards:
+            known = tables.refs.get(write_id, {})
+            where = known.pop(op.id, None)
+            if known:
+                continue
+            tables.refs.pop(write_id, None)
+            if where is not None:
+                tables.inline.pop(where, None)
+            else:
+                tables.garbage.add(write_id)
+
+    def barrier(self) -> None:
+        self.hook("barrier")
+
+    # ---- shards ----
+    def create_shard(self, write_id: bytes) -> ShardWriter:
+        self.hook("create_shard")
+        return MemWriter(self, write_id)
+
+    def open_shard(self, write_id: bytes) -> Shard:
+        self.hook("open_shard")
+        stored = self.shards.get(write_id)
+        if stored is None:
+            raise ShardMissing(write_id.hex())
+        if stored.torn:
+            raise ShardCorrupt(write_id.hex())
+        return MemShard(self, stored)
+
+    def garbage(self, limit: int) -> list[bytes]:
+        self.hook("garbage")
+        return list(self._tables.garbage)[:limit]
+
+    def unlink(self, write_ids: Sequence[bytes]) -> None:
+        self.hook("unlink")
+        for write_id in write_ids:
+            if not self._tables.refs.get(write_id):
+                self.shards.pop(write_id, None)
+            self._tables.garbage.discard(write_id)
+
+    def close(self) -> None:
+        self._closed = True

@@ -1,0 +1,51 @@
+"""Values of flags: lists of directories with ranges, and sizes."""
+
+import pytest
+
+from abixio.flags import parse_size, parse_volumes
+
+
+@pytest.mark.parametrize(
+    ("values", "paths"),
+    [
+        (["/a"], ("/a",)),
+        (["/a,/b", "c"], ("/a", "/b", "c")),
+        (["/mnt/disk{1...4}/x"], ("/mnt/disk1/x", "/mnt/disk2/x", "/mnt/disk3/x", "/mnt/disk4/x")),
+        (["/d{09...11}"], ("/d09", "/d10", "/d11")),
+        (["/h{1...2}/d{1...2}"], ("/h1/d1", "/h1/d2", "/h2/d1", "/h2/d2")),
+        (["/d{3...3}, /e"], ("/d3", "/e")),
+        (["/with blank/a"], ("/with blank/a",)),
+    ],
+)
+def test_lists_and_ranges_become_paths_in_order(values: list[str], paths: tuple[str, ...]) -> None:
+    assert parse_volumes(values) == paths
+
+
+@pytest.mark.parametrize(
+    "value", ["", "/a,,/b", "/a,", "/d{1..4}", "/d{a...b}", "/d{4...1}", "/d{1...4", "/d1...4}", "/d{1...{2}}"]
+)
+def test_a_list_that_is_not_one_is_refused(value: str) -> None:
+    with pytest.raises(ValueError, match=r"empty|range"):
+        parse_volumes([value])
+
+
+@pytest.mark.parametrize(
+    "value", ["/d{1...17}", "/d{1...1000000000000}", "/d{1...99999}{1...99999}{1...99999}", "/d{1...10},/e{1...10}"]
+)
+def test_more_directories_than_a_pool_may_have_are_refused_without_making_them_all(value: str) -> None:
+    with pytest.raises(ValueError, match="more than 16"):
+        parse_volumes([value])
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("0", 0), ("1048576", 1 << 20), ("512MiB", 512 << 20), ("2g", 2 << 30), ("500MB", 500_000_000), ("9k", 9216)],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "MiB", "1.5GiB", "-1", "1TiBs", "0x10", "1 2", "1MiB x"])
+def test_a_size_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="size such as"):
+        parse_size(text)

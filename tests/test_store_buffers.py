@@ -1,0 +1,186 @@
+"""The memory budget: first come, first served, nothing lost whatever happens to those who wait."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from abixio.config import KIB, MIB
+from abixio.errors import Overloaded
+from abixio.store import buffers
+from abixio.store.buffers import KEPT, SMALL, BufferPool
+from abixio.store.layout import STRIPE_BUFFER
+
+
+async def back(pool: BufferPool) -> None:
+    for _ in range(100):
+        if not pool.out:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"{pool.out} bytes are still out")
+
+
+async def test_a_buffer_is_as_large_as_asked_and_comes_back() -> None:
+    pool = BufferPool(64 * MIB)
+    for size in (1, 4096, SMALL, SMALL + 1, STRIPE_BUFFER):
+        buffer = await pool.acquire(size)
+        assert len(buffer.view) >= size
+        buffer.view[:] = bytes(len(buffer.view))
+        assert pool.out == (size if size <= SMALL else STRIPE_BUFFER)
+        buffer.drop()
+        assert pool.out == 0
+
+
+async def test_the_last_user_gives_a_buffer_back() -> None:
+    pool = BufferPool(64 * MIB)
+    buffer = await pool.acquire(MIB)
+    buffer.hold()
+    buffer.drop()
+    assert pool.out == STRIPE_BUFFER
+    buffer.drop()
+    assert pool.out == 0
+
+
+async def test_a_buffer_that_came_back_is_used_again() -> None:
+    pool = BufferPool(64 * MIB)
+    first = await pool.acquire(STRIPE_BUFFER)
+    first.view[0] = 77
+    first.drop()
+    second = await pool.acquire(STRIPE_BUFFER)
+    assert second.view[0] == 77
+    second.drop()
+
+
+async def test_two_borrowers_never_share_memory() -> None:
+    pool = BufferPool(4 * STRIPE_BUFFER)
+    borrowed = [await pool.acquire(STRIPE_BUFFER) for _ in range(4)]
+    for number, buffer in enumerate(borrowed):
+        buffer.view[:] = bytes([number]) * STRIPE_BUFFER
+    assert [buffer.view[12345] for buffer in borrowed] == [0, 1, 2, 3]
+    for buffer in borrowed:
+        buffer.drop()
+
+
+async def test_only_some_buffers_are_kept_when_all_are_back() -> None:
+    pool = BufferPool((KEPT + 3) * STRIPE_BUFFER)
+    for buffer in [await pool.acquire(STRIPE_BUFFER) for _ in range(KEPT + 3)]:
+        buffer.drop()
+    assert len(pool._free) == KEPT
+
+
+async def test_who_comes_over_budget_waits_for_memory_to_come_back() -> None:
+    pool = BufferPool(2 * STRIPE_BUFFER)
+    held = [await pool.acquire(STRIPE_BUFFER) for _ in range(2)]
+    waiter = asyncio.create_task(pool.acquire(4 * KIB))
+    await asyncio.sleep(0)
+    assert not waiter.done()
+    assert pool.waiting == 1
+    held[0].drop()
+    (await waiter).drop()
+    held[1].drop()
+    assert (pool.out, pool.waiting) == (0, 0)
+
+
+async def test_waiters_are_served_in_order_and_small_ones_do_not_overtake() -> None:
+    pool = BufferPool(STRIPE_BUFFER)
+    held = await pool.acquire(STRIPE_BUFFER)
+    order: list[int] = []
+
+    async def ask(number: int, size: int) -> None:
+        buffer = await pool.acquire(size)
+        order.append(number)
+        await asyncio.sleep(0)
+        buffer.drop()
+
+    tasks = [asyncio.create_task(ask(number, size)) for number, size in enumerate((STRIPE_BUFFER, 1, STRIPE_BUFFER, 1))]
+    await asyncio.sleep(0)
+    held.drop()
+    await asyncio.gather(*tasks)
+    assert order == [0, 1, 2, 3]
+    assert pool.out == 0
+
+
+async def test_a_full_queue_is_overload(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buffers, "MAX_WAITING", 1)
+    pool = BufferPool(STRIPE_BUFFER)
+    held = await pool.acquire(STRIPE_BUFFER)
+    waiter = asyncio.create_task(pool.acquire(1))
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await pool.acquire(1)
+    held.drop()
+    (await waiter).drop()
+    assert pool.out == 0
+
+
+async def test_waiting_too_long_is_overload_and_leaves_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buffers, "WAIT", 0.01)
+    pool = BufferPool(STRIPE_BUFFER)
+    held = await pool.acquire(STRIPE_BUFFER)
+    with pytest.raises(Overloaded):
+        await pool.acquire(1)
+    assert pool.waiting == 0
+    held.drop()
+    assert pool.out == 0
+
+
+async def test_a_cancelled_waiter_at_the_head_lets_the_next_one_through() -> None:
+    pool = BufferPool(2 * STRIPE_BUFFER)
+    held = await pool.acquire(STRIPE_BUFFER), await pool.acquire(1)
+    first = asyncio.create_task(pool.acquire(STRIPE_BUFFER))
+    second = asyncio.create_task(pool.acquire(1))
+    await asyncio.sleep(0)
+    first.cancel()
+    (await second).drop()
+    for buffer in held:
+        buffer.drop()
+    assert (pool.out, pool.waiting) == (0, 0)
+
+
+async def test_a_waiter_cancelled_in_the_moment_it_is_served_gives_the_memory_back() -> None:
+    pool = BufferPool(STRIPE_BUFFER)
+    held = await pool.acquire(STRIPE_BUFFER)
+    waiter = asyncio.create_task(pool.acquire(STRIPE_BUFFER))
+    await asyncio.sleep(0)
+    held.drop()
+    waiter.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiter
+    assert (pool.out, pool.waiting) == (0, 0)
+
+
+async def test_memory_granted_to_one_already_cancelled_is_not_lost() -> None:
+    pool = BufferPool(STRIPE_BUFFER)
+    held = await pool.acquire(STRIPE_BUFFER)
+    waiter = asyncio.create_task(pool.acquire(STRIPE_BUFFER))
+    await asyncio.sleep(0)
+    waiter.cancel()
+    held.drop()
+    with pytest.raises(asyncio.CancelledError):
+        await waiter
+    assert (pool.out, pool.waiting) == (0, 0)
+
+
+async def test_lent_memory_counts_until_its_last_view_is_gone() -> None:
+    pool = BufferPool(STRIPE_BUFFER)
+    view = await pool.lend(MIB)
+    piece = view[100:200]
+    del view
+    await asyncio.sleep(0.01)
+    assert pool.out == MIB
+    piece[:] = bytes(100)
+    del piece
+    await back(pool)
+
+
+async def test_lent_memory_may_die_on_another_thread() -> None:
+    pool = BufferPool(STRIPE_BUFFER)
+    holder = [await pool.lend(MIB)]
+    await asyncio.to_thread(holder.clear)
+    await back(pool)
+
+
+async def test_a_budget_below_one_buffer_is_refused() -> None:
+    with pytest.raises(ValueError, match="less than one stripe buffer"):
+        BufferPool(STRIPE_BUFFER - 1)
