@@ -35,10 +35,8 @@ def banner(facts: Facts) -> str:
 def _head(facts: Facts) -> list[str]:
     size = "1 volume" if facts.volumes == 1 else f"{facts.volumes} volumes"
     state = f", {facts.missing} missing" if facts.missing else ""
-    lines = [
-        f"abixio {__version__} is ready: {facts.url}",
-        f"region {facts.region}, {size}{state}; an object survives the loss of {facts.ftt} unless it asks for another FTT",
-    ]
+    loss = f"; an object survives the loss of {facts.ftt} of them, unless it asks for another FTT" if facts.volumes > 1 else ""
+    lines = [f"abixio {__version__} is ready: {facts.url}", f"region {facts.region}, {size}{state}{loss}"]
     if facts.credentials_file is None:
         return [*lines, f"access key {facts.access_key}, from the environment"]
     return [*lines, f"access key {facts.access_key}, generated; kept with its secret in {facts.credentials_file}"]

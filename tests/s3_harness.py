@@ -65,13 +65,17 @@ class Harness:
     """A service over a store in memory, and two ways to ask it."""
 
     def __init__(self, store: FakeStore | None = None, **settings: Any) -> None:
-        self.store = store or FakeStore()
         self.config = Config(**settings)
-        self.service = S3Service(self.store, CREDENTIALS, self.config)
+        self.renew(store or FakeStore())
         self.last: Answer | None = None
         self.unread = 0
         """Bytes of the last request's body that nobody read."""
         self._loop = asyncio.new_event_loop()
+
+    def renew(self, store: FakeStore) -> None:
+        """Go on with another store: much cheaper than another harness with its own boto3 clients."""
+        self.store = store
+        self.service = S3Service(store, CREDENTIALS, self.config)
 
     def close(self) -> None:
         self._loop.run_until_complete(self._loop.shutdown_default_executor())

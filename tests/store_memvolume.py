@@ -44,6 +44,8 @@ class MemShard:
 
     def populate(self, offset: int, length: int) -> None:
         assert not self.closed, "populate after close"
+        if offset < 0 or length < 0 or offset + length > len(self.view):
+            raise ValueError(f"populate({offset}, {length}) of {len(self.view)} bytes")
         self._volume.hook("populate")
         if any(offset <= sector < offset + length for sector in self._stored.bad_sectors):
             raise ShardCorrupt("a sector cannot be read")
@@ -91,8 +93,10 @@ class Tables:
 
     rows: dict[RowKey, list[Row]] = field(default_factory=dict)
     heads: dict[RowKey, tuple[int, int]] = field(default_factory=dict)
-    refs: dict[bytes, dict[RowId, int | None]] = field(default_factory=dict)
-    """Write id -> the rows that name it, and where the shard is inline."""
+    refs: dict[bytes, dict[RowId, int]] = field(default_factory=dict)
+    """Write id -> the rows that name it, and as which of their shards."""
+    places: dict[bytes, int] = field(default_factory=dict)
+    """Write id -> where the shard is inline."""
     inline: dict[int, bytes] = field(default_factory=dict)
     unsettled: set[RowId] = field(default_factory=set)
     garbage: set[bytes] = field(default_factory=set)
@@ -100,6 +104,10 @@ class Tables:
 
     def clone(self) -> Tables:
         return copy.deepcopy(self)
+
+
+def _keys(tables: Tables, space: bytes, start: bytes, stop: bytes | None) -> list[RowKey]:
+    return sorted(at for at in tables.rows if at[0] == space and start <= at[1] and (stop is None or at[1] < stop))
 
 
 class MemVolume:
@@ -131,23 +139,20 @@ class MemVolume:
 
     def scan(self, space: bytes, start: bytes, stop: bytes | None, limit: int) -> list[Row]:
         self.hook("scan")
-        found: list[Row] = []
-        for at in self._keys(space, start, stop):
-            head = self._tables.heads.get(at)
-            found += [row for row in self._tables.rows[at] if (row.id.seq, row.id.rev) == head]
+        tables, found = self._tables, list[Row]()
+        for at in _keys(tables, space, start, stop):
+            head = tables.heads.get(at)
+            found += [row for row in tables.rows[at] if (row.id.seq, row.id.rev) == head]
         return found[:limit]
 
     def history(self, space: bytes, start: bytes, limit: int) -> list[Row]:
         self.hook("history")
-        found: list[Row] = []
-        for at in self._keys(space, start, None):
+        tables, found = self._tables, list[Row]()
+        for at in _keys(tables, space, start, None):
             if len(found) >= limit:
                 break
-            found += self._tables.rows[at]
+            found += tables.rows[at]
         return found
-
-    def _keys(self, space: bytes, start: bytes, stop: bytes | None) -> list[RowKey]:
-        return sorted(at for at in self._tables.rows if at[0] == space and start <= at[1] and (stop is None or at[1] < stop))
 
     def unsettled(self, after: RowId | None, limit: int) -> list[RowId]:
         self.hook("unsettled")
@@ -180,21 +185,22 @@ class MemVolume:
         self.hook("apply")
         with self._lock:
             answers: list[NewerExists | VolumeFull | None] = []
+            tables = self._tables
             for change in changes:
-                before = self._tables.clone()
-                answer = next((refusal for op in change if (refusal := self._do(op)) is not None), None)
-                if answer is not None:
-                    self._tables = before
+                changed = tables.clone()
+                answer = next((refusal for op in change if (refusal := self._do(changed, op)) is not None), None)
+                if answer is None:
+                    tables = changed
                 answers.append(answer)
-            self._tables.notes["commits"] += any(answer is None for answer in answers)
+            tables.notes["commits"] += any(answer is None for answer in answers)
+            self._tables = tables
             self.syncs += durable
             return answers
 
-    def _do(self, op: Op) -> NewerExists | None:
-        tables = self._tables
+    def _do(self, tables: Tables, op: Op) -> NewerExists | None:
         match op:
             case Insert():
-                return self._insert(op)
+                return self._insert(tables, op)
             case Mark():
                 rows = tables.rows.get(op.id[:2], [])
                 for at, row in enumerate(rows):
@@ -209,11 +215,11 @@ class MemVolume:
             case Note():
                 tables.notes[op.name] = op.value
             case Drop():
-                self._drop(op)
+                self._drop(tables, op)
         return None
 
-    def _insert(self, op: Insert) -> NewerExists | None:
-        rows = self._tables.rows.setdefault(op.id[:2], [])
+    def _insert(self, tables: Tables, op: Insert) -> NewerExists | None:
+        rows = tables.rows.setdefault(op.id[:2], [])
         old = next((row for row in rows if row.id == op.id), None)
         if old is not None and old.record != op.record:
             return NewerExists("another record is here")
@@ -222,44 +228,40 @@ class MemVolume:
         ]
         if op.guard and newer and old is None:
             return NewerExists("a newer one is here")
-        where = self._keep(op)
+        where = self._keep(tables, op)
         if old is not None:
-            rows.remove(old)
-            where = old.inline if where is None else where
+            rows[:] = [row for row in rows if row.id != op.id]
         rows.append(Row(op.id, op.state, op.to, op.record, where))
         rows.sort(key=lambda row: (-row.id.seq, -row.id.rev))
-        self._tables.unsettled.add(op.id)
-        self._tables.notes["seq"] = max(self._tables.notes["seq"], op.id.seq)
+        tables.unsettled.add(op.id)
+        tables.notes["seq"] = max(tables.notes["seq"], op.id.seq)
         return None
 
-    def _keep(self, op: Insert) -> int | None:
-        tables, first = self._tables, None
+    def _keep(self, tables: Tables, op: Insert) -> int | None:
+        first = None
         for index, write_id in enumerate(op.shards):
             known = tables.refs.setdefault(write_id, {})
-            where = next(iter(known.values()), None)
             if index == 0:
                 if op.inline is not None:
-                    where = self._store(op, known, where)
-                first = where
-            known[op.id] = where
-            if where is None:
+                    self._store(tables, write_id, bytes(op.inline))
+                first = tables.places.get(write_id)
+            known[op.id] = index
+            if write_id not in tables.places:
                 tables.garbage.discard(write_id)
         return first
 
-    def _store(self, op: Insert, known: dict[RowId, int | None], where: int | None) -> int:
-        tables = self._tables
+    @staticmethod
+    def _store(tables: Tables, write_id: bytes, shard: bytes) -> None:
+        where = tables.places.get(write_id)
         if where is None:
-            where = tables.notes["inline"] = tables.notes["inline"] + 1
-            for id in known:
-                known[id] = where
+            where = tables.places[write_id] = tables.notes["inline"] = tables.notes["inline"] + 1
+            for id in [id for id, index in tables.refs[write_id].items() if index == 0]:
                 rows = tables.rows[id[:2]]
                 rows[:] = [row._replace(inline=where) if row.id == id else row for row in rows]
-        assert op.inline is not None
-        tables.inline[where] = bytes(op.inline)
-        return where
+        tables.inline[where] = shard
 
-    def _drop(self, op: Drop) -> None:
-        tables = self._tables
+    @staticmethod
+    def _drop(tables: Tables, op: Drop) -> None:
         rows = tables.rows.get(op.id[:2], [])
         rows[:] = [row for row in rows if row.id != op.id]
         if not rows:
@@ -267,10 +269,11 @@ class MemVolume:
         tables.unsettled.discard(op.id)
         for write_id in op.shards:
             known = tables.refs.get(write_id, {})
-            where = known.pop(op.id, None)
+            known.pop(op.id, None)
             if known:
                 continue
             tables.refs.pop(write_id, None)
+            where = tables.places.pop(write_id, None)
             if where is not None:
                 tables.inline.pop(where, None)
             else:

@@ -11,7 +11,7 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from abixio.codec.digest import MAKERS, Digests
+from abixio.codec.digest import COMBINERS, MAKERS, Digests, combine
 
 # The CRC catalogue's check values, of the nine digits; those of RFC 1321, RFC 3174, FIPS 180 and xxHash's own program.
 CHECK = b"123456789"
@@ -68,6 +68,13 @@ def test_all_kinds_of_buffers(name: str, buffer: bytearray | memoryview) -> None
     running = Digests([name])
     running.update(buffer)
     assert running.digests()[name].hex() == KNOWN[name]
+
+
+@pytest.mark.parametrize("name", COMBINERS)
+@pytest.mark.parametrize("cut", [0, 1, 5, 9])
+def test_a_crc_follows_from_those_of_its_pieces(name: str, cut: int) -> None:
+    first, second = (digests([name], [piece])[name] for piece in (CHECK[:cut], CHECK[cut:]))
+    assert combine(name, first, second, len(CHECK) - cut).hex() == KNOWN[name]
 
 
 def test_only_the_named_digests_are_computed() -> None:

@@ -108,6 +108,7 @@ def test_unknown_directives(s3: Harness) -> None:
     assert copy(s3, x_amz_tagging_directive="MERGE").code == "InvalidArgument"
     assert copy(s3, x_amz_tagging_directive="REPLACE").status == 200
     assert copy(s3, x_amz_tagging="a=b").status == 501
+    assert s3.ask("HEAD", "/dst/c").status == 200
     assert copy(s3, x_amz_meta_ec_ftt="9", x_amz_metadata_directive="REPLACE").code == "InvalidArgument"
 
 

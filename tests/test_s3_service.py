@@ -123,6 +123,14 @@ def test_headers_that_were_moved_into_a_presigned_url_mean_the_same(s3: Harness)
     assert s3.presigned("PUT", "/b01/p?x-amz-checksum-crc32=AAAAAA%3D%3D", body=b"x").code == "BadDigest"
 
 
+@pytest.mark.parametrize(
+    "query", ["x-amz-meta-a=%0D%0AX%3A%20y", "x-amz-meta-a=%00", "x-amz-meta-%0D%0AX=y", "x-amz-meta-%C3%BC=y"]
+)
+def test_a_parameter_that_could_forge_a_header_is_refused(s3: Harness, query: str) -> None:
+    assert s3.presigned("PUT", f"/b01/p?{query}", body=b"x").code == "InvalidArgument"
+    assert s3.ask("HEAD", "/b01/p").status == 404
+
+
 # ---- every answer ----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("method", "target", "status"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import re
 import time
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from abixio.message import Request
 from abixio.s3.errors import S3Error
 from abixio.s3.names import parse_target, query_pairs
 from abixio.s3.sigv4 import Identity, authenticate
-from tests.s3_wire import ACCESS, CREDENTIALS, SECRET, request
+from tests.s3_wire import ACCESS, CREDENTIALS, SECRET, derive, request
 
 HOST = "127.0.0.1:9000"
 TIME = 1369353600.0  # 2013-05-24T00:00:00Z, of the published examples
@@ -254,6 +255,8 @@ def test_the_payload_hash_is_part_of_the_signature() -> None:
         (ACCESS + "/20", ACCESS + "/xx", "AuthorizationHeaderMalformed", "incorrect date format"),
         ("host;", "", "AccessDenied", "headers present in the request which were not signed"),
         ("x-amz-date", "x-amz-dat\u00e9", "AuthorizationHeaderMalformed", "SignedHeaders"),
+        ("host;", "host;host;", "AuthorizationHeaderMalformed", "SignedHeaders"),
+        ("host;", ";host;", "AuthorizationHeaderMalformed", "SignedHeaders"),
         ("AWS4-HMAC-SHA256 ", "Bearer ", "InvalidArgument", "Unsupported Authorization Type"),
         ("AWS4-HMAC-SHA256 ", "AWS ", "InvalidRequest", "Please use AWS4-HMAC-SHA256"),
         ("AWS4-HMAC-SHA256 ", "AWS4-ECDSA-P256-SHA256 ", "InvalidRequest", "Please use AWS4-HMAC-SHA256"),
@@ -313,6 +316,25 @@ def test_a_missing_payload_hash_is_an_invalid_request() -> None:
     assert (error.code, error.message) == ("InvalidRequest", "Missing required header for this request: x-amz-content-sha256")
 
 
+@pytest.mark.parametrize("target", ["/bucket/a(b)'!*", "/bucket?uploads", "/bucket?prefix=a/b&delimiter=/&list-type=2"])
+def test_a_target_signed_as_it_is_sent_is_accepted(target: str) -> None:
+    """As older versions of curl do: neither sorted nor encoded."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    scope = f"{stamp[:8]}/us-east-1/s3/aws4_request"
+    names = "host;x-amz-content-sha256;x-amz-date"
+    path, _, query = target.partition("?")
+    lines = ["GET", path, query, f"host:{HOST}", "x-amz-content-sha256:UNSIGNED-PAYLOAD", f"x-amz-date:{stamp}", "", names,
+             "UNSIGNED-PAYLOAD"]
+    to_sign = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{sha256(chr(10).join(lines).encode()).hexdigest()}"
+    signature = hmac.new(derive(SECRET, scope), to_sign.encode(), "sha256").hexdigest()
+    headers = {
+        "Host": HOST, "x-amz-date": stamp, "x-amz-content-sha256": "UNSIGNED-PAYLOAD",
+        "Authorization": f"AWS4-HMAC-SHA256 Credential={ACCESS}/{scope}, SignedHeaders={names}, Signature={signature}",
+    }
+    assert check(request("GET", target, headers)).signature == signature
+    assert refused(request("GET", target + "x", headers)).code == "SignatureDoesNotMatch"
+
+
 # ---- time ------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("off", [-16 * 60, 16 * 60])
 def test_a_clock_more_than_15_minutes_off_is_refused(off: int) -> None:
@@ -358,6 +380,7 @@ def test_the_date_header_serves_when_there_is_no_x_amz_date() -> None:
         ("%2Fs3%2F", "%2F", "AuthorizationQueryParametersError", "the Credential is mal-formed"),
         ("us-east-1", "mars-1", "AuthorizationQueryParametersError", "the region 'mars-1' is wrong"),
         ("SignedHeaders=host", "SignedHeaders=host%0Ax", "AuthorizationQueryParametersError", "X-Amz-SignedHeaders"),
+        ("SignedHeaders=host", "SignedHeaders=host%3Bhost", "AuthorizationQueryParametersError", "X-Amz-SignedHeaders"),
         ("SignedHeaders=host", "SignedHeaders=date", "AccessDenied", "not signed"),
         (ACCESS, "AKIDUNKNOWN", "InvalidAccessKeyId", "does not exist"),
         ("X-Amz-Date=2", "X-Amz-Date=x", "AuthorizationQueryParametersError", "ISO8601"),

@@ -162,21 +162,48 @@ async def test_memory_granted_to_one_already_cancelled_is_not_lost() -> None:
     assert (pool.out, pool.waiting) == (0, 0)
 
 
-async def test_lent_memory_counts_until_its_last_view_is_gone() -> None:
+async def test_a_loan_counts_twice_its_first_size_until_its_last_view_is_gone() -> None:
     pool = BufferPool(STRIPE_BUFFER)
-    view = await pool.lend(MIB)
-    piece = view[100:200]
-    del view
+    loan = pool.loan()
+    assert pool.out == 0
+    first, second = await loan.take(MIB), await loan.take(MIB)
+    assert len(first) == len(second) == MIB
+    assert pool.out == 2 * MIB
+    piece = first[100:200]
+    del first, second, loan
     await asyncio.sleep(0.01)
-    assert pool.out == MIB
+    assert pool.out == 2 * MIB
     piece[:] = bytes(100)
     del piece
     await back(pool)
 
 
-async def test_lent_memory_may_die_on_another_thread() -> None:
+async def test_a_loan_that_turns_out_too_small_grows_without_waiting() -> None:
     pool = BufferPool(STRIPE_BUFFER)
-    holder = [await pool.lend(MIB)]
+    loans = [pool.loan() for _ in range(2)]
+    views = [await loan.take(2 * MIB) for loan in loans]
+    assert pool.out == STRIPE_BUFFER
+    views += [await loan.take(3 * MIB) for loan in loans]
+    assert pool.out == 12 * MIB
+    del views, loans
+    await back(pool)
+
+
+async def test_a_loan_waits_its_turn() -> None:
+    pool = BufferPool(STRIPE_BUFFER)
+    held = await pool.acquire(STRIPE_BUFFER)
+    waiter = asyncio.create_task(pool.loan().take(1))
+    await asyncio.sleep(0)
+    assert not waiter.done()
+    held.drop()
+    await waiter
+    del waiter
+    await back(pool)
+
+
+async def test_a_loan_may_end_on_another_thread() -> None:
+    pool = BufferPool(STRIPE_BUFFER)
+    holder = [await pool.loan().take(MIB)]
     await asyncio.to_thread(holder.clear)
     await back(pool)
 

@@ -30,7 +30,7 @@ from abixio.store.types import Bucket, PutSpec
 from abixio.volume.identity import Identity, Member
 from abixio.volume.local import LocalVolume, format_volume
 
-WALKS = int(os.environ.get("ABIXIO_TEST_WALKS", "150"))
+WALKS = int(os.environ.get("ABIXIO_TEST_WALKS", "60"))
 EVENTS = 60
 
 
@@ -250,9 +250,9 @@ class Walk:
         fits = [n for n in [self.acked, *self.unsure] if (n == seen if seen >= 0 else not self.value[n])]
         if not fits:
             raise Violation(f"served {seen}, acknowledged is {self.acked}, unsure {self.unsure}")
-        if seen > self.acked:
-            self.acked = seen
-            self.unsure = [n for n in self.unsure if n > seen]
+        if self.acked not in fits:
+            self.acked = min(fits)
+            self.unsure = [n for n in self.unsure if n > self.acked]
         self.log.append(f"  reader: {seen}")
 
     # ---- the walk ----------------------------------------------------------------------------------------------------

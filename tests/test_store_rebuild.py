@@ -8,15 +8,15 @@ import threading
 import pytest
 
 from abixio.codec.checksum import BLOCK
-from abixio.config import MIB, Config
+from abixio.config import Config
 from abixio.errors import DataLost, VolumeError, VolumeFull, VolumeUnusable
 from abixio.store.rebuild import rebuild_shard
 from abixio.store.record import pack
-from tests.store_rig import noise, pools, rig
+from tests.store_rig import FILE, noise, pools, rig
 
 
 @pytest.mark.parametrize(("n", "ftt"), [(n, ftt) for n, ftt in pools(5) if ftt])
-@pytest.mark.parametrize("size", [0, 1, 5000, 9 * MIB + 777])
+@pytest.mark.parametrize("size", [0, 1, 5000, FILE])
 async def test_every_shard_can_be_made_again_from_the_others(n: int, ftt: int, size: int) -> None:
     async with rig(n) as r:
         stored = await r.put(noise(size), ftt)
@@ -45,7 +45,7 @@ async def test_an_empty_part_in_a_file_can_be_made_again() -> None:
 
 async def test_a_rotten_shard_is_replaced_although_it_is_there() -> None:
     async with rig(3) as r:
-        stored = await r.put(noise(9 * MIB), 1)
+        stored = await r.put(noise(FILE), 1)
         (part,) = stored.record.parts
         sound = bytes(r.volumes[0].shards[part.write_id].data)
         r.spoil(stored, 0, 12345)
@@ -55,7 +55,7 @@ async def test_a_rotten_shard_is_replaced_although_it_is_there() -> None:
 
 async def test_rot_in_the_sources_is_worked_around_and_reported() -> None:
     async with rig(4) as r:
-        stored = await r.put(noise(9 * MIB), 2)
+        stored = await r.put(noise(FILE), 2)
         (part,) = stored.record.parts
         lost = r.volumes[3].shards.pop(part.write_id)
         r.spoil(stored, 0, 5 * BLOCK)
@@ -66,7 +66,7 @@ async def test_rot_in_the_sources_is_worked_around_and_reported() -> None:
         assert r.pool.bad.keys() <= {(part.write_id, 0), (part.write_id, 1)}
 
 
-@pytest.mark.parametrize("size", [5000, 9 * MIB])
+@pytest.mark.parametrize("size", [5000, FILE])
 async def test_with_too_few_others_nothing_is_made(size: int) -> None:
     async with rig(3) as r:
         stored = await r.put(noise(size), 1)
@@ -84,7 +84,7 @@ async def test_a_volume_that_does_not_take_the_shard_is_an_error_and_keeps_nothi
             raise VolumeFull("full")
 
     async with rig(3) as r:
-        stored = await r.put(noise(9 * MIB), 1)
+        stored = await r.put(noise(FILE), 1)
         (part,) = stored.record.parts
         del r.volumes[0].shards[part.write_id]
         r.volumes[0].before = before
@@ -96,7 +96,7 @@ async def test_a_volume_that_does_not_take_the_shard_is_an_error_and_keeps_nothi
 
 async def test_a_volume_that_is_away_gets_no_shard() -> None:
     async with rig(3) as r:
-        stored = await r.put(noise(9 * MIB), 1)
+        stored = await r.put(noise(FILE), 1)
         r.lose(0)
         with pytest.raises(VolumeUnusable):
             await rebuild_shard(r.pool, stored.record, stored.record.parts[0], stored.rows, 0)
@@ -104,7 +104,7 @@ async def test_a_volume_that_is_away_gets_no_shard() -> None:
 
 async def test_a_cancelled_rebuild_leaves_nothing() -> None:
     async with rig(3) as r:
-        stored = await r.put(noise(9 * MIB), 1)
+        stored = await r.put(noise(FILE), 1)
         (part,) = stored.record.parts
         del r.volumes[0].shards[part.write_id]
         entered, go = threading.Event(), threading.Event()
@@ -126,7 +126,7 @@ async def test_a_cancelled_rebuild_leaves_nothing() -> None:
 
 async def test_a_rebuilt_shard_is_synced_when_the_pool_is_durable() -> None:
     async with rig(2, config=Config()) as r:
-        stored = await r.put(noise(MIB), 1)
+        stored = await r.put(noise(FILE), 1)
         before = r.volumes[0].syncs
         await rebuild_shard(r.pool, stored.record, stored.record.parts[0], stored.rows, 0)
         assert r.volumes[0].syncs == before + 1

@@ -29,13 +29,14 @@ from abixio.errors import (
 )
 from abixio.message import Buffer
 from abixio.store import shardset, upload
+from abixio.store.encoder import Cut, Encoder
 from abixio.store.inline import INLINE_LIMIT
 from abixio.store.layout import STRIPE_BUFFER, stripe_size, stripes
 from abixio.store.record import Layout
 from abixio.store.upload import EtagMode, receive
 from abixio.volume.interface import ShardWriter
 from tests.store_memvolume import MemVolume
-from tests.store_rig import BytesSource, FailingSource, noise, pools, rig
+from tests.store_rig import FILE, BytesSource, FailingSource, noise, pools, rig
 
 
 def borders(layout: Layout) -> Iterator[int]:
@@ -43,7 +44,6 @@ def borders(layout: Layout) -> Iterator[int]:
     yield from (0, 1, 2, 4095, 64 * KIB - 1, 64 * KIB, 64 * KIB + 1)
     for border in (layout.k, layout.k * INLINE_LIMIT, layout.chunk, stripe_size(layout)):
         yield from (border - 1, border, border + 1)
-    yield 3 * MIB
     yield 2 * stripe_size(layout) + 12345
 
 
@@ -127,7 +127,7 @@ async def test_announced_and_unannounced_lengths_store_the_same(length: int | No
 
 
 # ---- digests and ETag ------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("size", [0, 1, 70_000, 4 * MIB, 9 * MIB + 17])
+@pytest.mark.parametrize("size", [0, 1, 70_000, FILE])
 async def test_the_source_gets_the_digests_it_asked_for(size: int) -> None:
     async with rig(1) as r:
         data = noise(size)
@@ -148,7 +148,7 @@ async def test_the_source_gets_the_digests_it_asked_for(size: int) -> None:
 ])
 async def test_the_etag_follows_the_mode(mode: EtagMode, real_md5: bool, small: str, large: str) -> None:
     async with rig(1) as r:
-        for data, form in ((noise(0), small), (noise(100), small), (noise(4 * MIB), small), (noise(4 * MIB + 1), large)):
+        for data, form in ((noise(0), small), (noise(100), small), (noise(64 * KIB), small), (noise(64 * KIB + 1), large)):
             fast = f"{xxh64(data).hexdigest()}{len(data):016x}"
             expected = {"md5": hashlib.md5(data).hexdigest(), "fast": fast, "fast-1": fast + "-1"}[form]
             received = await r.receive(data, 0, mode, real_md5)
@@ -176,7 +176,7 @@ async def test_the_socket_fills_the_very_memory_that_is_written() -> None:
         written_from: set[int] = set()
         for volume in r.volumes:
             spy(volume, lambda buffers: written_from.update(id(memoryview(buffer).obj) for buffer in buffers))
-        source = Watched(noise(10 * MIB), lambda view: received_into.add(id(view.obj)))
+        source = Watched(noise(FILE), lambda view: received_into.add(id(view.obj)))
         received = await receive(r.pool, r.layout(2), 1, source, "auto", False)
         await received.finish(b"")
         assert written_from == received_into
@@ -205,7 +205,7 @@ async def test_at_most_three_stripes_are_in_memory() -> None:
         out: list[int] = []
         slow(r.volumes[0], "write", 0.01)
         source = Watched(noise(16 * MIB), lambda view: out.append(r.pool.buffers.out))
-        received = await receive(r.pool, r.layout(1), 1, source, "auto", False)
+        received = await receive(r.pool, r.full(1), 1, source, "auto", False)
         assert max(out) == 3 * STRIPE_BUFFER
         await received.discard()
 
@@ -250,7 +250,7 @@ async def test_a_large_upload_grows_memory_by_less_than_64_mib() -> None:
     most: list[int] = []
     async with rig(3, volumes=[Sink(slot) for slot in range(3)]) as r:
         before = anonymous()
-        received = await receive(r.pool, r.layout(1), 1, Endless(b"", 256 * MIB), "auto", False)
+        received = await receive(r.pool, r.full(1), 1, Endless(b"", 256 * MIB), "auto", False)
         assert received.part.size == 256 * MIB
         await received.discard()
         assert max(most) - before < 64 * MIB
@@ -266,7 +266,7 @@ async def test_small_bodies_need_no_thread() -> None:
 
 async def test_uploads_wait_for_the_memory_budget_and_all_get_through() -> None:
     async with rig(2, budget=STRIPE_BUFFER) as r:
-        bodies = [noise(9 * MIB, start) for start in range(4)]
+        bodies = [noise(FILE, start) for start in range(4)]
         stored = await asyncio.gather(*(r.put(body, 1) for body in bodies))
         for body, one in zip(bodies, stored, strict=True):
             assert await r.get(one) == body
@@ -283,7 +283,7 @@ async def test_an_upload_that_gets_no_memory_is_refused_as_overload(monkeypatch:
 
 # ---- bodies that are not what they said ------------------------------------------------------------------------------
 @pytest.mark.parametrize(("size", "announced"), [
-    (0, 1), (1, 0), (100, 99), (99, 100), (4 * MIB, 4 * MIB + 1), (4 * MIB + 1, 4 * MIB), (4 * MIB, 9 * MIB), (9 * MIB, 8 * MIB),
+    (0, 1), (1, 0), (100, 99), (99, 100), (65536, 65537), (65537, 65536), (65536, FILE), (FILE, 131072), (FILE, FILE - 1),
 ])
 async def test_another_length_than_announced_is_an_incomplete_body(size: int, announced: int) -> None:
     async with rig(1) as r:
@@ -293,13 +293,13 @@ async def test_another_length_than_announced_is_an_incomplete_body(size: int, an
 
 
 async def test_more_than_the_largest_object_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upload, "MAX_OBJECT", 5 * MIB)
+    monkeypatch.setattr(upload, "MAX_OBJECT", FILE)
     async with rig(1) as r:
         with pytest.raises(EntityTooLarge):
-            await receive(r.pool, r.layout(0), 1, BytesSource(noise(5 * MIB + 1), None), "auto", False)
+            await receive(r.pool, r.layout(0), 1, BytesSource(noise(FILE + 1), None), "auto", False)
 
 
-@pytest.mark.parametrize("size", [100, 200_000, 9 * MIB])
+@pytest.mark.parametrize("size", [100, 200_000, FILE])
 async def test_a_digest_that_does_not_match_leaves_nothing(size: int) -> None:
     class Wrong(BytesSource):
         def verify(self, digests: object) -> dict[str, str]:
@@ -311,19 +311,19 @@ async def test_a_digest_that_does_not_match_leaves_nothing(size: int) -> None:
         assert not any(volume.shards or volume.unfinished for volume in r.volumes)
 
 
-@pytest.mark.parametrize("size", [0, 100, 300_000, 4 * MIB, 9 * MIB, 17 * MIB])
+@pytest.mark.parametrize("size", [0, 100, 128 * KIB, 300_000, FILE])
 async def test_a_client_that_goes_away_leaves_nothing(size: int) -> None:
     async with rig(3) as r:
-        source = FailingSource(noise(size), 18 * MIB, ClientDisconnected("gone"))
+        source = FailingSource(noise(size), 2 * MIB, ClientDisconnected("gone"))
         with pytest.raises(ClientDisconnected):
             await receive(r.pool, r.layout(1), 1, source, "auto", False)
         assert not any(volume.shards or volume.unfinished for volume in r.volumes)
 
 
-@pytest.mark.parametrize("size", [0, 4 * MIB, 9 * MIB, 17 * MIB])
+@pytest.mark.parametrize("size", [0, 128 * KIB, 300_000, FILE])
 async def test_a_cancelled_upload_leaves_nothing(size: int) -> None:
     async with rig(3) as r:
-        source = FailingSource(noise(size), 18 * MIB, None)
+        source = FailingSource(noise(size), 2 * MIB, None)
         task = asyncio.create_task(receive(r.pool, r.layout(1), 1, source, "auto", False))
         await source.there.wait()
         task.cancel()
@@ -334,17 +334,17 @@ async def test_a_cancelled_upload_leaves_nothing(size: int) -> None:
 
 async def test_memory_stays_out_while_a_thread_still_reads_it_after_a_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
     entered, go = threading.Event(), threading.Event()
-    encode_stripe = upload.Encoder.encode
+    encode_stripe = Encoder.encode
 
-    def held(self: upload.Encoder, stripe: upload.Cut) -> None:
+    def held(self: Encoder, stripe: Cut) -> None:
         entered.set()
         go.wait(10)
         encode_stripe(self, stripe)
 
-    monkeypatch.setattr(upload.Encoder, "encode", held)
+    monkeypatch.setattr(Encoder, "encode", held)
     async with rig(2) as r:
         source = FailingSource(noise(4 * MIB), 5 * MIB, None)
-        task = asyncio.create_task(receive(r.pool, r.layout(1), 1, source, "auto", False))
+        task = asyncio.create_task(receive(r.pool, r.full(1), 1, source, "auto", False))
         await source.there.wait()
         await asyncio.to_thread(entered.wait)
         task.cancel()
@@ -373,15 +373,15 @@ def failing(volume: MemVolume, operation: str, error: Exception, after: int = 0)
 async def test_a_volume_that_fails_leaves_and_the_others_go_on(operation: str, after: int, error: VolumeError) -> None:
     async with rig(4) as r:
         failing(r.volumes[2], operation, error, after)
-        stored = await r.put(noise(14 * MIB), 1)
+        stored = await r.put(noise(FILE), 1)
         assert set(stored.rows) == {0, 1, 3}
-        assert await r.get(stored) == noise(14 * MIB)
+        assert await r.get(stored) == noise(FILE)
         assert not r.volumes[2].shards
         assert r.volumes[2].unfinished == 0 or isinstance(error, VolumeUnusable)
         r.volumes[2].unfinished = 0
         lane = r.pool.lanes[2]
         assert lane is not None
-        assert lane.trouble is error
+        assert repr(lane.trouble) == repr(error)
 
 
 @pytest.mark.parametrize("operation", ["create_shard", "write", "finish"])
@@ -390,29 +390,29 @@ async def test_too_many_full_volumes_are_insufficient_storage(operation: str) ->
         for volume in r.volumes[:2]:
             failing(volume, operation, VolumeFull("full"))
         with pytest.raises(InsufficientStorage):
-            await r.put(noise(14 * MIB), 1)
+            await r.put(noise(FILE), 1)
         await until(lambda: not any(volume.unfinished for volume in r.volumes))
 
 
 async def test_too_many_broken_volumes_are_unavailable() -> None:
     async with rig(3) as r:
-        failing(r.volumes[0], "write", VolumeError("odd"))
-        failing(r.volumes[1], "write", VolumeFull("full"))
+        for volume in r.volumes[:2]:
+            failing(volume, "write", VolumeError("odd"))
         with pytest.raises(Unavailable):
-            await r.put(noise(14 * MIB), 0)
+            await r.put(noise(FILE), 1)
 
 
 async def test_a_defect_in_a_volume_is_not_taken_for_a_bad_disk() -> None:
     async with rig(3) as r:
         failing(r.volumes[0], "write", ZeroDivisionError())
         with pytest.raises(ZeroDivisionError):
-            await r.put(noise(14 * MIB), 1)
+            await r.put(noise(FILE), 1)
 
 
 async def test_missing_volumes_get_no_shard() -> None:
     async with rig(4) as r:
         r.lose(1)
-        received = await r.receive(noise(5 * MIB), 2)
+        received = await r.receive(noise(FILE), 2)
         assert await received.finish(b"") == {0, 2, 3}
         await received.discard()
 
@@ -421,7 +421,7 @@ async def test_fewer_volumes_than_data_shards_are_unavailable() -> None:
     async with rig(3) as r:
         r.lose(0)
         with pytest.raises(Unavailable):
-            await r.receive(noise(5 * MIB), 0)
+            await r.receive(noise(FILE), 0)
 
 
 async def until(done: Callable[[], bool]) -> None:
@@ -449,7 +449,7 @@ async def test_a_hung_volume_leaves_after_its_deadline(operation: str, monkeypat
     monkeypatch.setattr(shardset, "WRITE_DEADLINE", 0.1)
     async with rig(4) as r:
         hung = Hung(r.volumes[1], operation)
-        received = await r.receive(noise(14 * MIB), 1)
+        received = await r.receive(noise(FILE), 1)
         assert await received.finish(b"") == {0, 2, 3}
         lane = r.pool.lanes[1]
         assert lane is not None
@@ -464,7 +464,7 @@ async def test_a_hung_volume_keeps_the_memory_of_one_write_at_most(monkeypatch: 
     monkeypatch.setattr(shardset, "WRITE_DEADLINE", 0.1)
     async with rig(4, budget=16 * STRIPE_BUFFER) as r:
         hung = Hung(r.volumes[1], "write")
-        uploads = await asyncio.gather(*(r.receive(noise(14 * MIB), 1) for _ in range(4)))
+        uploads = await asyncio.gather(*(r.receive(noise(FILE), 1) for _ in range(4)))
         await until(lambda: r.pool.buffers.out == STRIPE_BUFFER)
         hung.go.set()
         for received in uploads:
@@ -476,7 +476,7 @@ async def test_an_upload_whose_volumes_all_hang_is_unavailable_after_the_deadlin
     async with rig(2) as r:
         hung = [Hung(volume, "write") for volume in r.volumes]
         with pytest.raises(Unavailable):
-            await r.receive(noise(14 * MIB), 1)
+            await r.receive(noise(FILE), 1)
         for each in hung:
             each.go.set()
 

@@ -282,7 +282,7 @@ async def test_a_lost_connection_ends_a_stream_and_closes_it_once() -> None:
     async def handler(request: Request) -> Response:
         return Response(200, [], stream)
 
-    wire = Wire(App(handler), Limits(write_high=1500, write_low=100), room=5000)
+    wire = Wire(App(handler), Limits(write_high=1500), room=5000)
     await wire.send(GET)
     assert stream.given < 10_000
     assert stream.closed == 0

@@ -11,7 +11,7 @@ import apsw
 import pytest
 
 from abixio.errors import CatalogCorrupt, VolumeError, VolumeFull, VolumeReadOnly, VolumeUnusable
-from abixio.volume import catalog, catalog_schema, names
+from abixio.volume import catalog, names
 from abixio.volume.catalog_errors import volume_error
 from abixio.volume.interface import Drop, Note, RowId
 from abixio.volume.local import LocalVolume
@@ -91,7 +91,9 @@ def test_integrity_holds_after_every_kind_of_change(volume: LocalVolume) -> None
 
 
 # ---- syncs and checkpoints -----------------------------------------------------------------------------------------------
-def test_a_durable_commit_syncs_the_wal_once_for_all_its_changes_and_another_not_at_all(volume: LocalVolume, vfs: FaultyVFS) -> None:
+def test_a_durable_commit_syncs_the_wal_once_for_all_its_changes_and_another_not_at_all(
+    volume: LocalVolume, vfs: FaultyVFS
+) -> None:
     for _ in range(2):
         vfs.syncs.clear()
         apply(volume, [Note("a", 1)], [Note("b", 1)], durable=True)
@@ -156,7 +158,9 @@ def test_no_reader_keeps_a_snapshot_open(volume: LocalVolume) -> None:
     assert (in_wal, moved) == (0, 0), "a truncating checkpoint needs that nobody reads"
 
 
-def test_pages_that_deletes_left_empty_are_given_back_when_the_disk_runs_short(volume: LocalVolume, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_that_deletes_left_empty_are_given_back_when_the_disk_runs_short(
+    volume: LocalVolume, monkeypatch: pytest.MonkeyPatch
+) -> None:
     grow(volume, 0, 1000)
     apply(volume, *[[Drop(row_id(b"%06d" % number, number + 1), (write_id(number),))] for number in range(1000)])
     before = os.path.getsize(names.catalog(volume.path))
@@ -215,7 +219,7 @@ def test_a_failed_sync_of_a_checkpoint_takes_the_volume_out_of_service(volume: L
 
 def test_a_read_that_fails_is_an_error_of_that_read_only(volume: LocalVolume, vfs: FaultyVFS) -> None:
     grow(volume, 0, 300)
-    volume._catalog._write(volume._catalog._empty_wal, False)  # type: ignore[func-returns-value]
+    volume._catalog._write(volume._catalog._empty_wal, False)
     vfs.fail["read", "db"] = apsw.IOError
     with pytest.raises(VolumeError):
         volume.scan(SPACE, b"", None, 1000)
@@ -229,7 +233,8 @@ def test_a_read_that_fails_is_an_error_of_that_read_only(volume: LocalVolume, vf
         (apsw.CorruptError, apsw.SQLITE_CORRUPT, CatalogCorrupt), (apsw.NotADBError, apsw.SQLITE_NOTADB, CatalogCorrupt),
         (apsw.IOError, apsw.SQLITE_IOERR_CORRUPTFS, CatalogCorrupt), (apsw.FullError, apsw.SQLITE_FULL, VolumeFull),
         (apsw.ReadOnlyError, apsw.SQLITE_READONLY, VolumeReadOnly), (apsw.IOError, apsw.SQLITE_IOERR_FSYNC, VolumeUnusable),
-        (apsw.IOError, apsw.SQLITE_IOERR_DIR_FSYNC, VolumeUnusable), (apsw.ReadOnlyError, apsw.SQLITE_READONLY_DBMOVED, VolumeUnusable),
+        (apsw.IOError, apsw.SQLITE_IOERR_DIR_FSYNC, VolumeUnusable),
+        (apsw.ReadOnlyError, apsw.SQLITE_READONLY_DBMOVED, VolumeUnusable),
         (apsw.BusyError, apsw.SQLITE_BUSY, VolumeError), (apsw.IOError, apsw.SQLITE_IOERR_READ, VolumeError),
     ],
 )
@@ -299,13 +304,3 @@ def test_a_rotten_page_is_told_and_the_rest_still_answers(tmp_path: Path) -> Non
         again.scan(SPACE, b"", None, 1000)
     assert again.notes()["seq"] == 200
     again.close()
-
-
-def test_the_tables_are_those_of_the_documentation() -> None:
-    connection = apsw.Connection(":memory:")
-    catalog_schema.create(connection, "uuid")
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    connection.close()
-    text = (Path(__file__).parent.parent / "docs" / "format.md").read_text()
-    for table in tables:
-        assert f"`{table}`" in text

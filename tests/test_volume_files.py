@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from abixio.errors import VolumeError, VolumeFull, VolumeReadOnly, VolumeUnusable
+from abixio.message import Buffer
 from abixio.volume import filemap
 from abixio.volume.files import Files, volume_error, write_all
 from tests.volume_fixtures import FaultyFiles
@@ -22,7 +23,7 @@ def descriptors() -> int:
 def test_everything_is_written_however_little_the_system_takes(tmp_path: Path, most: int | None) -> None:
     files = FaultyFiles()
     files.most = most
-    buffers = [b"", b"abc", memoryview(b"defg"), bytearray(b"h"), memoryview(bytes(16)).cast("Q")]
+    buffers: list[Buffer] = [b"", b"abc", memoryview(b"defg"), bytearray(b"h"), memoryview(bytes(16)).cast("Q")]
     fd = files.create(str(tmp_path / "file"))
     assert write_all(files, fd, buffers) == 24
     files.close(fd)
@@ -50,7 +51,8 @@ def test_a_disk_that_takes_nothing_is_an_error_and_no_endless_loop(tmp_path: Pat
     ("number", "kind"),
     [
         (errno.ENOSPC, VolumeFull), (errno.EDQUOT, VolumeFull), (errno.EMFILE, VolumeFull), (errno.ENFILE, VolumeFull),
-        (errno.EROFS, VolumeReadOnly), (errno.EACCES, VolumeReadOnly), (errno.ENOENT, VolumeUnusable), (errno.ENODEV, VolumeUnusable),
+        (errno.EROFS, VolumeReadOnly), (errno.EACCES, VolumeReadOnly),
+        (errno.ENOENT, VolumeUnusable), (errno.ENODEV, VolumeUnusable),
         (errno.EIO, VolumeError),
     ],
 )
@@ -142,7 +144,7 @@ class TestMap:
     def test_an_empty_map(self, tmp_path: Path) -> None:
         mapped = self.make(tmp_path / "file", b"abc", 0)
         mapped.populate(0, 0)
-        assert mapped.view == b""
+        assert bytes(mapped.view) == b""
         mapped.close()
         mapped.close()
 

@@ -77,7 +77,8 @@ def test_a_file_that_is_not_ours_or_damaged_is_refused_by_name(home: Path, conte
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"format": 2}, "format 2"), ({"format": "1"}, "format '1'"), ({"incompat": ["zstd"]}, "zstd"), ({"ro_compat": ["x"]}, "needs x"),
+        ({"format": 2}, "format 2"), ({"format": "1"}, "format '1'"), ({"incompat": ["zstd"]}, "zstd"),
+        ({"ro_compat": ["x"]}, "needs x"),
         ({"slot": "zero"}, "damaged"), ({"members": 5}, "damaged"), ({"members": [5]}, "damaged"), ({"volume": None}, "damaged"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -195,10 +195,12 @@ def test_a_failed_sync_takes_the_volume_out_of_service_for_good(volume: LocalVol
     with pytest.raises(VolumeUnusable):
         store_shard(volume, NAME, b"data", durable=True)
     files.faults.clear()
-    for attempt in (
-        lambda: other.write([b"x"]), lambda: volume.barrier(), lambda: volume.open_shard(write_id(1)), lambda: volume.rows(bytes(16), b"k"),
-        lambda: volume.create_shard(NAME), lambda: volume.apply([], True), lambda: volume.notes(),
-    ):
+    attempts: list[Callable[[], object]] = [
+        lambda: other.write([b"x"]), lambda: volume.barrier(), lambda: volume.open_shard(write_id(1)),
+        lambda: volume.rows(bytes(16), b"k"), lambda: volume.create_shard(NAME), lambda: volume.apply([], True),
+        lambda: volume.notes(),
+    ]
+    for attempt in attempts:
         with pytest.raises(VolumeUnusable, match="sync failed"):
             attempt()
     assert unfinished(volume) == []

@@ -234,7 +234,8 @@ class Wire(asyncio.Transport):
             self._lose()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        self.high, self.low = high or 0, low or 0
+        self.high = high or 0
+        self.low = self.high // 4 if low is None else low
 
     def get_write_buffer_size(self) -> int:
         return len(self.unsent)

@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from abixio.message import Buffer
-from abixio.volume.files import Files
 from abixio.volume.filemap import FileMap
+from abixio.volume.files import Files
 from abixio.volume.identity import Identity, Member
 from abixio.volume.local import format_volume
 
 
 def new_identity(slot: int = 0, slots: int = 1) -> Identity:
     members = tuple(Member(number, os.urandom(16).hex()) for number in range(slots))
-    return Identity(
-        deployment=os.urandom(16).hex(), slot=slot, volume=members[slot].volume, epoch=1, members=members, created=1_700_000_000_000
-    )
+    mine = members[slot].volume
+    return Identity(deployment=os.urandom(16).hex(), slot=slot, volume=mine, epoch=1, members=members, created=1_700_000_000_000)
 
 
 def formatted(path: Path) -> str:

@@ -21,7 +21,7 @@ class FaultyVFS(apsw.VFS):
         self.result: dict[type[apsw.Error], int] = {}
         super().__init__(self.name, "")
 
-    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:  # noqa: N802
+    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:
         return _File(self, name, flags)
 
     def check(self, operation: str, suffix: str) -> None:
@@ -47,15 +47,15 @@ class _File(apsw.VFSFile):
         self._suffix = os.path.basename(path).removeprefix("catalog.db") or "db"
         super().__init__("", name, flags)
 
-    def xSync(self, flags: int) -> None:  # noqa: N802
+    def xSync(self, flags: int) -> None:
         self._vfs.syncs.append(self._suffix)
         self._vfs.check("sync", self._suffix)
         super().xSync(flags)
 
-    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
+    def xWrite(self, data: bytes, offset: int) -> None:
         self._vfs.check("write", self._suffix)
         super().xWrite(data, offset)
 
-    def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802
+    def xRead(self, amount: int, offset: int) -> bytes:
         self._vfs.check("read", self._suffix)
         return super().xRead(amount, offset)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Final, Protocol
 
-from awscrt.checksums import crc32c, crc64nvme
+from awscrt.checksums import combine_crc32, combine_crc32c, combine_crc64nvme, crc32c, crc64nvme
 from isal.isal_zlib import crc32
 from xxhash import xxh64
 
@@ -48,6 +48,18 @@ MAKERS: Final[Mapping[str, Callable[[], Hash]]] = {
     "crc64nvme": partial(_Crc, crc64nvme, 8),
     "xxh64": xxh64,
 }
+
+
+COMBINERS: Final[Mapping[str, Callable[[int, int, int], int]]] = {
+    "crc32": combine_crc32, "crc32c": combine_crc32c, "crc64nvme": combine_crc64nvme,
+}
+"""Checksums of a whole that follow from those of its pieces; hashes do not."""
+
+
+def combine(name: str, first: bytes, second: bytes, length: int) -> bytes:
+    """The checksum of two pieces one after the other, from theirs and the length of the second. KeyError for a hash."""
+    combined = COMBINERS[name](int.from_bytes(first, "big"), int.from_bytes(second, "big"), length)
+    return combined.to_bytes(len(first), "big")
 
 
 class Digests:

@@ -24,7 +24,7 @@ MAX_LENGTH: Final = 2**63 - 1
 """A longer Content-Length is no length; everything behind us counts in signed 64 bits."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Head:
     """What a request says before its body."""
 
@@ -110,12 +110,13 @@ def _feed(parser: HttpRequestParser, raw: bytes) -> None:
 
 def _version(raw: bytes, method: bytes, target: bytes) -> bool:
     """True for HTTP/1.1, False for HTTP/1.0. The parser knows other versions, and forgives spaces in the request line."""
-    line = raw[: raw.index(b"\r\n")]
     start = b"%b %b HTTP/1." % (method, target)
-    if line == start + b"1":
-        return True
-    if line == start + b"0":
-        return False
+    if raw.startswith(start):
+        minor = raw[len(start) : len(start) + 3]
+        if minor == b"1\r\n":
+            return True
+        if minor == b"0\r\n":
+            return False
     raise BadRequest("not a request line of HTTP/1.1 or HTTP/1.0")
 
 

@@ -28,10 +28,11 @@ class Limits:
     """Of an unread body, still to come: up to this it is read and thrown away so that the connection can live on, which is
     cheaper than a new connection (and TLS handshake) when it takes less than about a millisecond; beyond it we close."""
     write_high: int = 1024 * KIB
-    """Unsent bytes at which the producer of a body has to wait. Slices have 4 MiB, so at most two of them are ever held:
-    the unsent end of one and the next. The kernel's own send buffer (4 MiB by default) keeps the line busy meanwhile."""
-    write_low: int = 256 * KIB
-    """Unsent bytes at which it goes on."""
+    """Unsent bytes at which the producer of a body has to wait; it goes on at a quarter. Slices have 4 MiB, so at most two of
+    them are ever held: the unsent end of one and the next. The kernel's send buffer (4 MiB by default) keeps the line busy."""
+    tls_slice: int = 256 * KIB
+    """Encrypted at a time; also `write_high` under TLS. All of a write is encrypted at once, into memory, and what of it the
+    transport below still holds is counted nowhere: small slices bound both, and let a slow reader's progress be seen."""
 
     # ---- deadlines ---------------------------------------------------------------------------------------------------
     head_seconds: float = 30.0

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final, NamedTuple
 
@@ -47,7 +48,6 @@ class Call:
     """What a handler gets."""
 
     request: Request
-    operation: str
     bucket_name: str
     key: str
     query: Mapping[str, str]
@@ -114,7 +114,13 @@ def quoted(etag: str) -> str:
 
 
 def http_date(ms: int) -> str:
-    return formatdate(ms // 1000, usegmt=True)
+    return _http_date(ms // 1000)
+
+
+@lru_cache(maxsize=1024)
+def _http_date(seconds: int) -> str:
+    """Formatting costs as much as routing; objects that are read often are read again."""
+    return formatdate(seconds, usegmt=True)
 
 
 def iso_date(ms: int) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
 
-from abixio.s3.names import Target, query_pairs
+from abixio.s3.names import query_pairs
 
 PLAIN_PATH: Final = re.compile(rb"[A-Za-z0-9_.~/-]*")
 """A path that is canonical already: most of them."""
@@ -27,14 +27,11 @@ SPACES: Final = re.compile("[ \t]+")
 
 
 def canonical_request(
-    method: str, target: Target, headers: Mapping[str, str], signed: Sequence[str], payload: str, skip: bytes = b""
+    method: str, path: str, query: str, headers: Mapping[str, str], signed: Sequence[str], payload: str
 ) -> str:
-    """The text whose hash is signed. `signed` names the headers as the client lists them; `skip` is the one parameter
-    that is not part of it, the signature itself. Latin-1 text: one character for each byte of the headers."""
-    return (
-        f"{method}\n{canonical_path(target.path)}\n{canonical_query(target.query, skip)}\n"
-        f"{canonical_headers(headers, signed)}\n{';'.join(signed)}\n{payload}"
-    )
+    """The text whose hash is signed. `path` and `query` are canonical, `signed` names the headers as the client lists them.
+    Latin-1 text: one character for each byte of the headers."""
+    return f"{method}\n{path}\n{query}\n{canonical_headers(headers, signed)}\n{';'.join(signed)}\n{payload}"
 
 
 def canonical_path(path: bytes) -> str:
@@ -45,7 +42,8 @@ def canonical_path(path: bytes) -> str:
 
 
 def canonical_query(query: bytes, skip: bytes = b"") -> str:
-    """Sorted by encoded name, then by encoded value. (Not as joined strings: `a-b=` would come before `a=`.)"""
+    """Sorted by encoded name, then by encoded value. (Not as joined strings: `a-b=` would come before `a=`.) `skip` is the
+    parameter that is not signed, the signature itself."""
     if not query:
         return ""
     pairs = [part.split(b"=") for part in query.split(b"&")]

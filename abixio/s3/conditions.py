@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from abixio.errors import NoSuchKey, PreconditionFailed
 from abixio.s3.errors import S3Error
@@ -30,8 +29,7 @@ class Validators(Protocol):
     def modified(self) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Conditions:
+class Conditions(NamedTuple):
     """The conditional headers of one request, as sent."""
 
     match: str | None = None

@@ -74,7 +74,6 @@ class ReaderSource:
 
 
 async def copy_object(call: Call) -> Response:
-    metadata.refuse_unsupported(call.headers)
     place = parse_source(call.headers[HEADER])
     replaces = _directive(call.headers)
     chosen = _algorithm(call.headers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from abixio.s3.errors import S3Error
@@ -28,7 +28,6 @@ _WORD: Final = 45
 """Bytes in one encoded word of RFC 2047: 75 characters less `=?UTF-8?B?` and `?=` hold 60 of base64."""
 
 _SYSTEM: Final = ("cache-control", "content-disposition", "content-language", "expires")
-_OVERRIDES: Final = ("cache-control", "content-disposition", "content-encoding", "content-language", "content-type", "expires")
 _CLASSES: Final = frozenset({
     "STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER", "DEEP_ARCHIVE", "GLACIER_IR",
 })
@@ -36,6 +35,8 @@ _CANONICAL: Final = {
     "cache-control": "Cache-Control", "content-disposition": "Content-Disposition", "content-encoding": "Content-Encoding",
     "content-language": "Content-Language", "content-type": "Content-Type", "expires": "Expires",
 }
+"""As the header names are usually written; just these can be overridden."""
+_OVERRIDES: Final = {"response-" + name: name for name in _CANONICAL}
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 _PROTECTION: Final = (
@@ -91,7 +92,8 @@ def placement(headers: Mapping[str, str]) -> dict[str, str]:
     if storage is not None:
         if storage not in _CLASSES:
             raise S3Error("InvalidStorageClass", StorageClassRequested=storage)
-        found[STORAGE_CLASS] = storage
+        if storage != "STANDARD":  # which S3 shows in listings only
+            found[STORAGE_CLASS] = storage
     redirect = headers.get(REDIRECT)
     if redirect:
         if not redirect.startswith(("/", "http://", "https://")) or len(redirect) > MAX_META:
@@ -105,20 +107,14 @@ def storage_class(info: ObjectInfo) -> str:
     return info.record.headers.get(STORAGE_CLASS, "STANDARD")
 
 
-def answer(info: ObjectInfo, query: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def answer(info: ObjectInfo, query: Mapping[str, str]) -> list[tuple[str, str]]:
     """The headers that give the metadata back, with the `response-*` overrides of the query."""
-    record = info.record
-    overrides = _overrides(query)
-    for name in _OVERRIDES:
-        value = overrides.get(name) or record.headers.get(name)
-        if value:
-            yield _CANONICAL[name], value
-    for name in (STORAGE_CLASS, REDIRECT):
-        value = record.headers.get(name)
-        if value and value != "STANDARD":
-            yield name, value
-    for name, value in record.meta.items():
-        yield META + name, _encoded(value)
+    shown, overrides = info.record.headers, _overrides(query)
+    if overrides:
+        shown = shown | overrides
+    found = [(_CANONICAL.get(name, name), value) for name, value in shown.items()]
+    found += [(META + name, _encoded(value)) for name, value in info.record.meta.items()]
+    return found
 
 
 def _user(headers: Mapping[str, str]) -> dict[str, str]:
@@ -165,18 +161,19 @@ def _content_encoding(value: str) -> str:
 def _overrides(query: Mapping[str, str]) -> dict[str, str]:
     """`response-content-type` and its like. What could end the header line, or is not latin-1, is refused as S3 does."""
     found = {}
-    for name in _OVERRIDES:
-        value = query.get("response-" + name)
-        if value:
-            try:
-                value.encode("latin-1")
-            except UnicodeEncodeError:
-                raise _bad_override(name, value, "Header value cannot be represented using ISO-8859-1.") from None
-            if _CONTROL.search(value):
-                raise _bad_override(name, value, "Header value contains control characters.")
-            found[name] = value
+    for parameter, value in query.items():
+        name = _OVERRIDES.get(parameter)
+        if name is None or not value:
+            continue
+        try:
+            value.encode("latin-1")
+        except UnicodeEncodeError:
+            raise _bad_override(parameter, value, "Header value cannot be represented using ISO-8859-1.") from None
+        if _CONTROL.search(value):
+            raise _bad_override(parameter, value, "Header value contains control characters.")
+        found[name] = value
     return found
 
 
-def _bad_override(name: str, value: str, message: str) -> S3Error:
-    return S3Error("InvalidArgument", message, ArgumentName="response-" + name, ArgumentValue=value)
+def _bad_override(parameter: str, value: str, message: str) -> S3Error:
+    return S3Error("InvalidArgument", message, ArgumentName=parameter, ArgumentValue=value)

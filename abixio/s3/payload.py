@@ -13,7 +13,8 @@ from abixio.message import Body, Request
 from abixio.s3.errors import S3Error
 from abixio.s3.payload_checks import Checks
 from abixio.s3.payload_chunked import ChunkedSource, ChunkSigner
-from abixio.s3.sigv4 import STREAMING, STREAMING_SIGNED_TRAILER, STREAMING_UNSIGNED_TRAILER, Identity
+from abixio.s3.sigv4 import Identity
+from abixio.s3.sigv4_claim import STREAMING, STREAMING_SIGNED_TRAILER, STREAMING_UNSIGNED_TRAILER
 from abixio.s3.xml import MalformedDocument, Node, parse
 from abixio.store.types import Source
 

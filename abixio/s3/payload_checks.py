@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from abixio.s3.errors import S3Error, digest_message
-from abixio.s3.sigv4 import HEX_SHA256, STREAMING_SIGNED_TRAILER, STREAMING_UNSIGNED_TRAILER
+from abixio.s3.sigv4_claim import HEX_SHA256, STREAMING_SIGNED_TRAILER, STREAMING_UNSIGNED_TRAILER
 
 PREFIX: Final = "x-amz-checksum-"
 SIZES: Final[Mapping[str, int]] = {"crc32": 4, "crc32c": 4, "crc64nvme": 8, "sha1": 20, "sha256": 32}

@@ -21,7 +21,8 @@ from abixio.errors import BadRequest
 from abixio.message import Body
 from abixio.s3.errors import S3Error
 from abixio.s3.payload_checks import Checks
-from abixio.s3.sigv4 import ALGORITHM, Identity, same, sign
+from abixio.s3.sigv4 import Identity, same, sign
+from abixio.s3.sigv4_claim import ALGORITHM
 
 CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;chunk-signature=([0-9a-f]{64}))?\r\n")
 CHUNK_LINE: Final = 128

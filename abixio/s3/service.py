@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from typing import Final
@@ -47,6 +48,9 @@ _SIGNING: Final = frozenset({
     "x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-expires", "x-amz-signedheaders", "x-amz-signature",
     "x-amz-security-token",
 })
+_NAME: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
+"""A token of RFC 9110, in lower case."""
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class S3Service:
@@ -85,7 +89,7 @@ class S3Service:
         if handler is None:
             raise S3Error("NotImplemented", f"{operation} is not implemented.")
         return await handler(Call(
-            request, operation, target.bucket, target.key, target.params, identity, self._owners[identity.access_key],
+            request, target.bucket, target.key, target.params, identity, self._owners[identity.access_key],
             self._store, self._config,
         ))
 
@@ -99,12 +103,16 @@ class S3Service:
 
 
 def _unhoist(request: Request, target: Target) -> None:
-    """Signers of URLs may move `x-amz-*` headers into the query, where they are signed too. They mean the same there."""
+    """Signers of URLs may move `x-amz-*` headers into the query, where they are signed too. They mean the same there, but
+    no parser of lines has kept line ends out of them, and they may be sent back as headers."""
     for name, value in target.params.items():
         lower = name.lower()
-        if lower.startswith("x-amz-") and lower not in _SIGNING:
-            # Header values are held as latin-1, whatever they are.
-            request.headers.setdefault(lower, value.encode().decode("latin-1"))
+        if not lower.startswith("x-amz-") or lower in _SIGNING:
+            continue
+        if not _NAME.fullmatch(lower) or _CONTROL.search(value):
+            raise S3Error("InvalidArgument", "This parameter cannot be a header.", ArgumentName=name, ArgumentValue=value)
+        # Header values are held as latin-1, whatever they are.
+        request.headers.setdefault(lower, value.strip(" \t").encode().decode("latin-1"))
 
 
 def _name_what(error: S3Error, target: Target) -> None:

@@ -1,56 +1,22 @@
 """Who sent this request: AWS Signature Version 4, in the Authorization header or in the query of a presigned URL.
 
-Both forms are read into one `Claim`, which is then checked by one function. The claim fails with the code that Amazon
-gives for the same mistake, so that clients and people see what they know.
+`sigv4_claim` reads what the request says of its signature, `canonical` writes down what was signed, and this module puts
+the two together. The caller it returns carries what `payload_chunked` needs to check the signatures inside a body.
 """
 
 from __future__ import annotations
 
 import hmac
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from functools import lru_cache
 from hashlib import sha256
-from typing import Final, NoReturn
 
 from abixio.message import Request
-from abixio.s3.canonical import canonical_request
+from abixio.s3.canonical import canonical_path, canonical_query, canonical_request
 from abixio.s3.errors import S3Error
 from abixio.s3.keys import signing_key
 from abixio.s3.names import Target
-
-ALGORITHM: Final = "AWS4-HMAC-SHA256"
-MAX_SKEW: Final = 15 * 60
-"""Seconds that a client's clock may be off, as S3."""
-MAX_EXPIRES: Final = 7 * 24 * 3600
-"""Seconds that a presigned URL can be valid, as S3."""
-DEFAULT_REGION: Final = "us-east-1"
-"""What clients sign for when nobody told them a region; accepted beside the configured one."""
-
-UNSIGNED: Final = "UNSIGNED-PAYLOAD"
-STREAMING_UNSIGNED_TRAILER: Final = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
-STREAMING_SIGNED: Final = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
-STREAMING_SIGNED_TRAILER: Final = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
-STREAMING: Final = frozenset({STREAMING_UNSIGNED_TRAILER, STREAMING_SIGNED, STREAMING_SIGNED_TRAILER})
-PAYLOADS: Final = STREAMING | {UNSIGNED}
-
-HEX_SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
-TIMESTAMP: Final = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
-DATE: Final = re.compile(r"\d{8}", re.ASCII)
-NUMBER: Final = re.compile(r"-?\d{1,18}", re.ASCII)
-SIGNED_HEADERS: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+(?:;[a-z0-9!#$%&'*+.^_`|~-]+)*")
-"""Lower-case HTTP tokens between semicolons."""
-
-QUERY_NAMES: Final = (
-    "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders"
-)
-QUERY_CODE: Final = "AuthorizationQueryParametersError"
-HEADER_CODE: Final = "AuthorizationHeaderMalformed"
-QUERY_CREDENTIAL: Final = "Error parsing the X-Amz-Credential parameter; "
-HEADER_PREFIX: Final = "The authorization header is malformed; "
+from abixio.s3.sigv4_claim import ALGORITHM, Claim, read_claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +36,6 @@ class Identity:
     """The derived signing key."""
 
 
-@dataclass(slots=True)
-class Claim:
-    """What a request says of its own signature, well-formed but not checked."""
-
-    access_key: str
-    date: str
-    region: str
-    timestamp: str
-    signed: list[str]
-    signature: str
-    canonical_payload: str
-    payload: str
-    skip: bytes = b""
-
-
 def authenticate(request: Request, target: Target, credentials: Mapping[str, str], region: str, now: float) -> Identity:
     """The caller, or S3Error: AccessDenied without a signature, SignatureDoesNotMatch, InvalidAccessKeyId,
     RequestTimeTooSkewed, AuthorizationHeaderMalformed, AuthorizationQueryParametersError and the like.
@@ -92,192 +43,34 @@ def authenticate(request: Request, target: Target, credentials: Mapping[str, str
     `credentials` maps access keys to secrets; `region` is the configured one, beside which us-east-1, the default of
     every client, is accepted; `now` is in seconds since 1970. Reads the head only.
     """
-    header = request.headers.get("authorization")
-    params = target.params
-    in_query = "X-Amz-Algorithm" in params or "X-Amz-Signature" in params or "X-Amz-Credential" in params
-    if header is not None and (in_query or "Signature" in params):
-        raise S3Error(
-            "InvalidArgument",
-            "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string parameter "
-            "or the Authorization header should be specified",
-            ArgumentName="Authorization", ArgumentValue=header,
-        )
-    if in_query:
-        claim = _claim_of_query(request, params, region, now)
-    elif header is not None:
-        claim = _claim_of_header(request, header, region, now)
-    elif "AWSAccessKeyId" in params and "Signature" in params:
-        _refuse_mechanism()
-    else:
-        raise S3Error("AccessDenied")
-    if "x-amz-security-token" in request.headers or "X-Amz-Security-Token" in params:
+    claim = read_claim(request, target.params, region, now)
+    if "x-amz-security-token" in request.headers or "X-Amz-Security-Token" in target.params:
         raise S3Error("InvalidToken")  # there are no temporary credentials here, so every token is a foreign one
     return _check(request, target, claim, credentials)
 
 
-def _refuse_mechanism() -> NoReturn:
-    raise S3Error(
-        "InvalidRequest", "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
-    )
-
-
-# ---- reading the claim -----------------------------------------------------------------------------------------------
-def _claim_of_header(request: Request, header: str, region: str, now: float) -> Claim:
-    mechanism, _, rest = header.partition(" ")
-    if mechanism != ALGORITHM:
-        if mechanism == "AWS" or mechanism.startswith("AWS4-"):
-            _refuse_mechanism()
-        raise S3Error("InvalidArgument", "Unsupported Authorization Type", ArgumentName="Authorization", ArgumentValue=header)
-    parts = dict(part.strip().partition("=")[::2] for part in rest.split(","))
-    for name in ("Credential", "SignedHeaders", "Signature"):
-        if not parts.get(name):
-            raise S3Error(HEADER_CODE, f"{HEADER_PREFIX}missing {name}.")
-    access_key, date, place = _credential(parts["Credential"], region, HEADER_CODE, HEADER_PREFIX)
-    if not SIGNED_HEADERS.fullmatch(parts["SignedHeaders"]):
-        raise S3Error(HEADER_CODE, f"{HEADER_PREFIX}the SignedHeaders are mal-formed.")
-    timestamp, seconds = _header_time(request.headers)
-    if timestamp[:8] != date:
-        raise S3Error(
-            HEADER_CODE,
-            f'{HEADER_PREFIX}Invalid credential date "{date}". This date is not the same as X-Amz-Date: "{timestamp[:8]}".',
-        )
-    if abs(now - seconds) > MAX_SKEW:
-        raise S3Error(
-            "RequestTimeTooSkewed", RequestTime=timestamp, ServerTime=_iso(now), MaxAllowedSkewMilliseconds=MAX_SKEW * 1000
-        )
-    payload = request.headers.get("x-amz-content-sha256")
-    if payload is None:
-        raise S3Error("InvalidRequest", "Missing required header for this request: x-amz-content-sha256")
-    _check_payload(payload)
-    return Claim(access_key, date, place, timestamp, parts["SignedHeaders"].split(";"), parts["Signature"], payload, payload)
-
-
-def _claim_of_query(request: Request, params: Mapping[str, str], region: str, now: float) -> Claim:
-    algorithm, credential, signature, timestamp, expires, names = map(params.get, QUERY_NAMES)
-    if not (algorithm and credential and signature and timestamp and expires and names):
-        raise S3Error(
-            QUERY_CODE,
-            "Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, X-Amz-Signature, "
-            "X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires parameters.",
-        )
-    if algorithm != ALGORITHM:
-        raise S3Error(QUERY_CODE, f'X-Amz-Algorithm only supports "{ALGORITHM}"')
-    access_key, date, place = _credential(credential, region, QUERY_CODE, QUERY_CREDENTIAL)
-    if not SIGNED_HEADERS.fullmatch(names):
-        raise S3Error(QUERY_CODE, "Error parsing the X-Amz-SignedHeaders parameter")
-    start = _seconds(timestamp)
-    if start is None:
-        raise S3Error(QUERY_CODE, "X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"")
-    if timestamp[:8] != date:
-        raise S3Error(
-            QUERY_CODE,
-            f'{QUERY_CREDENTIAL}Invalid credential date "{date}". This date is not the same as X-Amz-Date: "{timestamp[:8]}".',
-        )
-    _check_validity(start, expires, now)
-    signed = names.split(";")
-    header = request.headers.get("x-amz-content-sha256")
-    covered = params.get("X-Amz-Content-Sha256") or (header if "x-amz-content-sha256" in signed else None) or UNSIGNED
-    # A hash that the sender of the body adds to somebody else's URL is not signed; the body has to match it all the same.
-    payload = header or covered
-    _check_payload(covered)
-    _check_payload(payload)
-    return Claim(access_key, date, place, timestamp, signed, signature, covered, payload, b"X-Amz-Signature")
-
-
-def _credential(credential: str, region: str, code: str, prefix: str) -> tuple[str, str, str]:
-    """Access key, date and region of `<access key>/<date>/<region>/s3/aws4_request`."""
-    parts = credential.rsplit("/", 4)
-    if len(parts) != 5:
-        raise S3Error(
-            code, f'{prefix}the Credential is mal-formed; expecting "<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request".'
-        )
-    access_key, date, place, service, terminal = parts
-    if not access_key:
-        raise S3Error(code, f"{prefix}a non-empty Access Key (AKID) must be provided in the credential.")
-    if terminal != "aws4_request":
-        raise S3Error(code, f'{prefix}incorrect terminal "{terminal}". This endpoint uses "aws4_request".')
-    if service != "s3":
-        raise S3Error(code, f'{prefix}incorrect service "{service}". This endpoint belongs to "s3".')
-    if not DATE.fullmatch(date):
-        raise S3Error(
-            code, f'{prefix}incorrect date format "{date}". This date in the credential must be in the format "yyyyMMdd".'
-        )
-    if place not in (region, DEFAULT_REGION):
-        raise S3Error(code, f"{prefix}the region '{place}' is wrong; expecting '{region}'", Region=region)
-    return access_key, date, place
-
-
-def _check_payload(payload: str) -> None:
-    if payload not in PAYLOADS and not HEX_SHA256.fullmatch(payload):
-        raise S3Error(
-            "InvalidArgument",
-            f"x-amz-content-sha256 must be {UNSIGNED}, {STREAMING_UNSIGNED_TRAILER}, {STREAMING_SIGNED}, "
-            f"{STREAMING_SIGNED_TRAILER} or a valid sha256 value.",
-            ArgumentName="x-amz-content-sha256", ArgumentValue=payload,
-        )
-
-
-# ---- time ------------------------------------------------------------------------------------------------------------
-def _header_time(headers: Mapping[str, str]) -> tuple[str, float]:
-    """The time of x-amz-date, or of Date, as it is signed and in seconds."""
-    timestamp = headers.get("x-amz-date")
-    if timestamp is None:
-        try:
-            timestamp = parsedate_to_datetime(headers.get("date", "")).astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
-        except (ValueError, OverflowError):
-            timestamp = ""
-    seconds = _seconds(timestamp)
-    if seconds is None:
-        raise S3Error("AccessDenied", "AWS authentication requires a valid Date or x-amz-date header")
-    return timestamp, seconds
-
-
-@lru_cache(maxsize=256)
-def _seconds(timestamp: str) -> float | None:
-    """Cached because a presigned URL carries the same time on every request, and one second serves many signed ones."""
-    if not TIMESTAMP.fullmatch(timestamp):
-        return None
-    try:
-        return datetime.strptime(timestamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
-    except ValueError:
-        return None
-
-
-def _check_validity(start: float, expires: str, now: float) -> None:
-    if not NUMBER.fullmatch(expires):
-        raise S3Error(QUERY_CODE, "X-Amz-Expires should be a number")
-    duration = int(expires)
-    if duration < 0:
-        raise S3Error(QUERY_CODE, "X-Amz-Expires must be non-negative")
-    if duration > MAX_EXPIRES:
-        raise S3Error(
-            QUERY_CODE, "X-Amz-Expires must be less than a week (in seconds); "
-            f"that is, the given X-Amz-Expires must be less than {MAX_EXPIRES} seconds",
-        )
-    if start > now + MAX_SKEW:
-        raise S3Error("AccessDenied", "Request is not valid yet", ServerTime=_iso(now))
-    if now > start + duration:
-        error = S3Error("AccessDenied", "Request has expired", Expires=_iso(start + duration), ServerTime=_iso(now))
-        error.fields["X-Amz-Expires"] = duration
-        raise error
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-# ---- checking the claim ----------------------------------------------------------------------------------------------
 def _check(request: Request, target: Target, claim: Claim, credentials: Mapping[str, str]) -> Identity:
     secret = credentials.get(claim.access_key)
     if secret is None:
         raise S3Error("InvalidAccessKeyId", AWSAccessKeyId=claim.access_key)
     _check_coverage(request.headers, claim.signed)
-    canonical = canonical_request(request.method, target, request.headers, claim.signed, claim.canonical_payload, claim.skip)
     scope = f"{claim.date}/{claim.region}/s3/aws4_request"
-    hashed = sha256(canonical.encode("latin-1")).hexdigest()
-    string_to_sign = f"{ALGORITHM}\n{claim.timestamp}\n{scope}\n{hashed}"
     key = signing_key(secret, claim.date, claim.region)
-    signature = sign(key, string_to_sign)
+
+    def signature_of(canonical: str) -> tuple[str, str]:
+        hashed = sha256(canonical.encode("latin-1")).hexdigest()
+        string_to_sign = f"{ALGORITHM}\n{claim.timestamp}\n{scope}\n{hashed}"
+        return sign(key, string_to_sign), string_to_sign
+
+    path, query = canonical_path(target.path), canonical_query(target.query, claim.skip)
+    rest = request.headers, claim.signed, claim.canonical_payload
+    canonical = canonical_request(request.method, path, query, *rest)
+    signature, string_to_sign = signature_of(canonical)
+    if not same(signature, claim.signature):
+        # Older versions of curl sign path and query as they send them. That is no weaker: two requests of which one as sent
+        # and the other in canonical form are the same text also mean the same.
+        sent = canonical_request(request.method, target.path.decode("latin-1"), target.query.decode("latin-1"), *rest)
+        signature, _ = signature_of(sent)
     if not same(signature, claim.signature):
         raise S3Error(
             "SignatureDoesNotMatch", AWSAccessKeyId=claim.access_key, StringToSign=string_to_sign,
@@ -289,11 +82,9 @@ def _check(request: Request, target: Target, claim: Claim, credentials: Mapping[
 def _check_coverage(headers: Mapping[str, str], signed: list[str]) -> None:
     """AccessDenied when something that S3 would act on could have been added by a stranger. The payload hash is part of
     the canonical request in any case."""
-    loose = [
-        name for name in headers
-        if name.startswith("x-amz-") and name not in signed and name != "x-amz-content-sha256"
-    ]
-    if "host" not in signed:
+    covered = {"x-amz-content-sha256", *signed}
+    loose = [name for name in headers if name.startswith("x-amz-") and name not in covered]
+    if "host" not in covered:
         loose.append("host")
     if loose:
         raise S3Error(

@@ -1,8 +1,8 @@
 """The memory of all transfers: stripe buffers and one budget for them, handed out in order of arrival.
 
 Uploads `acquire` a buffer, count its users and give it back themselves, so it is used again while its pages are warm.
-Readers `lend` memory that leaves with the answer: nobody can tell when a transport is done with a slice, so that goes back
-by itself when the last view of it dies. Everything here is used on the event loop, only views travel to threads.
+Readers take a `Loan`, for memory that leaves with the answer: nobody can tell when a transport is done with a slice, so
+that goes back by itself when the last view of it dies. All of this is used on the event loop, only views travel to threads.
 """
 
 from __future__ import annotations
@@ -74,18 +74,14 @@ class BufferPool:
             return StripeBuffer(self, bytearray(size))
         return StripeBuffer(self, self._free.pop() if self._free else _pages(STRIPE_BUFFER))
 
-    async def lend(self, size: int) -> memoryview:
-        """Exactly `size` bytes, counted until no view of them is left. Overloaded when there are none to be had."""
-        await self._charge(size)
-        memory = _pages(size)
-        loop = asyncio.get_running_loop()
-        weakref.finalize(memory, _died, self, size, loop).atexit = False
-        return memoryview(memory)
-
     def _take_back(self, memory: mmap.mmap | bytearray) -> None:
         if isinstance(memory, mmap.mmap):
             self._free.append(memory)
         self._release(len(memory))
+
+    def loan(self) -> Loan:
+        """Memory for one reader."""
+        return Loan(self)
 
     # ---- the budget --------------------------------------------------------------------------------------------------
     async def _charge(self, size: int) -> None:
@@ -128,12 +124,45 @@ class BufferPool:
                 future.set_result(None)
 
 
+class Loan:
+    """Memory for one reader, which has one view of it on its way out while it fills the next.
+
+    Twice the size first asked for is counted, from then until the loan and all views are gone. Only that first time may be
+    waited for: readers that hold memory and wait for more would wait for each other. What is asked for beyond it later
+    (another shard fails) is counted without waiting.
+    """
+
+    __slots__ = ("__weakref__", "_counted", "_pool")
+
+    def __init__(self, pool: BufferPool) -> None:
+        self._pool = pool
+        self._counted = [0]
+
+    async def take(self, size: int) -> memoryview:
+        """Exactly `size` bytes. Overloaded when there are none to be had."""
+        (counted,) = self._counted
+        if not counted:
+            await self._pool._charge(2 * size)
+            weakref.finalize(self, _died, self._pool, self._counted, asyncio.get_running_loop()).atexit = False
+            self._counted[0] = 2 * size
+        elif 2 * size > counted:
+            self._pool.out += 2 * size - counted
+            self._counted[0] = 2 * size
+        memory = _pages(size)
+        weakref.finalize(memory, _keep, self).atexit = False
+        return memoryview(memory)
+
+
 def _pages(size: int) -> mmap.mmap:
     """Private, so that it counts as anonymous memory and not as shared memory, which is what Python's default gives."""
     return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
-def _died(pool: BufferPool, size: int, loop: asyncio.AbstractEventLoop) -> None:
-    """The last view of lent memory went, in whatever thread."""
+def _keep(loan: Loan) -> None:
+    """As the last wish of a piece of memory this keeps its loan alive until then."""
+
+
+def _died(pool: BufferPool, counted: list[int], loop: asyncio.AbstractEventLoop) -> None:
+    """A loan and its last view went, in whatever thread."""
     if not loop.is_closed():
-        loop.call_soon_threadsafe(pool._release, size)
+        loop.call_soon_threadsafe(pool._release, counted[0])

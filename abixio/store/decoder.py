@@ -3,6 +3,8 @@
 Synchronous; used by one thread at a time. A shard that failed anywhere is `suspect` and asked last from then on; it is not
 given up, for another of its blocks may be what makes k. What cannot be rebuilt as a whole is rebuilt block by block, so
 that the part is lost only where fewer than k shards have the same block.
+
+With k = 1 every parity shard is a copy of the data, and is read in its place.
 """
 
 from __future__ import annotations
@@ -60,12 +62,16 @@ class Decoder:
     # ---- reading -----------------------------------------------------------------------------------------------------
     def room(self, stripe: Stripe, start: int, stop: int) -> int:
         """Bytes that `read` of the same range will have to rebuild, as far as is known."""
+        if self.layout.k == 1 and any(self._hopeful(index) for index in self._openers):
+            return 0
         return sum(piece.length for piece in stripe.pieces(start, stop) if not self._hopeful(piece.shard))
 
     def read(self, stripe: Stripe, start: int, stop: int, room: memoryview) -> list[memoryview] | None:
         """The part's bytes [start, stop), within that stripe, as slices of the shards' views, and of `room` where they are
         rebuilt. None when `room` is too small after all: ask `room` again. DataLost."""
         self._checked.clear()
+        if self.layout.k == 1 and (copy := self._copy(start, stop - start)) is not None:
+            return [copy]
         views: list[memoryview] = []
         lost: list[tuple[int, Piece]] = []
         for at, piece in enumerate(stripe.pieces(start, stop)):
@@ -79,6 +85,14 @@ class Decoder:
             views[at], room = room[: piece.length], room[piece.length :]
             self.rebuild(stripe, piece.shard, piece.offset - stripe.offset, views[at])
         return views
+
+    def _copy(self, offset: int, length: int) -> memoryview | None:
+        """Those bytes of any shard that never failed."""
+        for index in [index for index in self._openers if self._hopeful(index)]:
+            view = self._good(index, offset, length)
+            if view is not None:
+                return view
+        return None
 
     def rebuild(self, stripe: Stripe, index: int, low: int, out: memoryview) -> None:
         """Fill `out` with what shard `index` should hold from byte `low` of its piece of that stripe on. DataLost."""

@@ -53,7 +53,10 @@ class OpenPart:
                     self._check_pace(source, running)
             if source is self.decoder:
                 report(self._pool, self._copies, source)
-                return running.result()
+                try:
+                    return running.result()
+                finally:
+                    del running  # or an error and this frame keep each other, and all memory lent to the job, alive
 
     def close(self) -> None:
         """Let go of the shards, once no thread works on them; slices that somebody holds stay valid."""

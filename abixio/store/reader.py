@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from abixio.config import KIB
 from abixio.message import Buffer
 from abixio.store.decoder import Decoder
-from abixio.store.layout import Stripe, stripe_at, stripes
+from abixio.store.layout import Stripe, stripe_at, stripe_size, stripes
 from abixio.store.openpart import OpenPart
 from abixio.store.pool import Pool
 from abixio.store.record import Record
@@ -82,6 +82,7 @@ class StripeReader:
         """The stripe that is prepared while another is sent."""
         self._ready: list[memoryview] | None = None
         """All of a small first part."""
+        self._memory = pool.buffers.loan()
         self._closed = False
         pool.pins.update(copies.record.write_ids)
 
@@ -120,6 +121,7 @@ class StripeReader:
             if not pins[write_id]:
                 del pins[write_id]
         self._ready = None
+        self._memory = self._pool.buffers.loan()
         self._forget_ahead()
         if self._part is not None:
             self._part.close()
@@ -149,7 +151,7 @@ class StripeReader:
         """On a thread: open a part's shards and, of a small first part, prepare all."""
         source.open()
         size = source.part.size
-        if number == 0 and 0 < size <= EAGER:
+        if number == 0 and 0 < size <= min(EAGER, stripe_size(source.layout)):
             self._ready = source.read(stripe_at(source.layout, size, 0), 0, size, _NO_ROOM)
 
     async def _prepare(self, step: _Step) -> list[memoryview]:
@@ -159,7 +161,7 @@ class StripeReader:
         part = await self._open(step.part)
         while True:
             need = part.decoder.room(step.stripe, step.start, step.stop)
-            room = await self._pool.buffers.lend(need) if need else _NO_ROOM
+            room = await self._memory.take(need) if need else _NO_ROOM
             views = await part.run(Decoder.read, step.stripe, step.start, step.stop, room)
             if views is not None:
                 return views

@@ -84,12 +84,13 @@ async def _file(pool: Pool, copies: Copies, source: OpenPart, shards: ShardSet, 
     """Stripe by stripe: rebuild a piece on a thread, write it on the lane."""
     layout, part = copies.layout, source.decoder.part
     made = _Made(block_seed(part.write_id, part.number, layout.slots[index]))
+    memory = pool.buffers.loan()
     number = 0
     for number, stripe in enumerate(stripes(layout, part.stored, 0, part.stored)):
         await shards.written(number - IN_FLIGHT)
         length = stripe.stored(index, layout.k)
         if length:
-            piece = await pool.buffers.lend(length)
+            piece = await memory.take(length)
             await source.run(Decoder.rebuild, stripe, index, 0, piece)
             await pool.loop.run_in_executor(pool.executor, made.add, piece)
             shards.write(number, index, piece)

@@ -143,9 +143,10 @@ class ShardSet:
         return self.slots
 
     async def remove(self) -> None:
-        """Take back what was not begun, and remove all files, finished or not. Goes on when the caller is cancelled."""
-        removals = [self._leave(shard, None) for shard in self._shards.values()]
-        waiting = [future for future in removals if future is not None]
+        """Take back what was not begun, and remove all files, finished or not. Goes on when the caller is cancelled, and on
+        volumes that are not up goes on behind his back."""
+        removals = [(shard.lane, self._leave(shard, None)) for shard in self._shards.values()]
+        waiting = [future for lane, future in removals if future is not None and lane.up]
         if waiting:
             await asyncio.wait(waiting, timeout=REMOVE_WAIT)
 
@@ -177,6 +178,9 @@ class ShardSet:
 
     def _leave(self, shard: _Shard, error: Exception | None) -> asyncio.Future[None] | None:
         """The shard is given up: its calls are taken back, its file goes. Returns the future of that, if there is one."""
+        if error is not None:
+            # Without its traceback: that keeps the frames of the thread alive, and with them the memory it wrote from.
+            error = type(error)(*error.args)
         if isinstance(error, VolumeError):
             shard.lane.trouble = error
         shard.error = error or shard.error or Unavailable("the upload was given up")

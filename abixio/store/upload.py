@@ -226,8 +226,8 @@ class _Upload:
         """Wait for the job before: digests run in order. The wait can be cancelled, the job cannot: it has the buffer."""
         if self._job is not None:
             await asyncio.wait((self._job,))
-            self._job.result()
-            self._job = None
+            job, self._job = self._job, None
+            job.result()
 
     # ---- the end -----------------------------------------------------------------------------------------------------
     def _etag(self, digests: Mapping[str, bytes]) -> str:

@@ -1,8 +1,7 @@
 """One request and its answer: calls the application, sends what it gives, decides whether the connection lives on.
 
-Runs in a task of its own. It is not cancelled when the client goes away: reads of the body and writes of the answer fail
-instead, so that no commit is torn by a closed socket. (Running the first step of a handler by hand would save the task,
-some 2 us a request, but neither current_task() nor timeouts work in such a step.)
+A handler is not cancelled when the client goes away: reads of the body and writes of the answer fail instead, so that no
+commit is torn by a closed socket.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from typing import Final, Protocol
 
 from abixio.errors import AbixioError, ClientDisconnected, RequestError, UnsupportedExpectation
 from abixio.http.head import Head
-from abixio.message import Buffer, Request, Response
-from abixio.transport.answer import send_answer
+from abixio.message import Request, Response
+from abixio.transport.answer import Outlet, send_stream, send_whole
 from abixio.transport.body import RequestBody
 from abixio.transport.shared import Shared
 
@@ -24,16 +23,11 @@ _UNREADABLE: Final = Head("GET", b"", {}, 0, False, True, False)
 """Stands for a head that could not be read: its answer has a body and is the last."""
 
 
-class Line(Protocol):
+class Line(Outlet, Protocol):
     """What an exchange needs of its connection."""
 
-    def send(self, *pieces: Buffer) -> None:
-        """Hand over to the transport, together. ClientDisconnected."""
-        ...
-
-    async def drained(self) -> None:
-        """Wait while too much is unsent. ClientDisconnected."""
-        ...
+    answered: bool
+    """A final answer, or some of it, is on its way."""
 
     def abort(self) -> None:
         """Cut the connection."""
@@ -45,9 +39,9 @@ class Line(Protocol):
 
 
 class Exchange:
-    """Outlet of its own answer."""
+    """What a connection is busy with."""
 
-    __slots__ = ("_head", "_line", "_shared", "answered", "body", "garbled", "keep")
+    __slots__ = ("_head", "_line", "_shared", "body", "garbled", "keep")
 
     def __init__(self, shared: Shared, line: Line, head: Head | None, body: RequestBody | None = None) -> None:
         self._shared = shared
@@ -56,8 +50,6 @@ class Exchange:
         self.body = body
         self.garbled = head is None
         """Nobody knows what the client is sending."""
-        self.answered = False
-        """A final answer, or some of it, is on its way."""
         self.keep = False
         """The answer said that the connection stays open."""
 
@@ -75,7 +67,7 @@ class Exchange:
                 self._line.abort()
             except Exception as error:
                 self._log(error, request)
-                if self.answered:
+                if self._line.answered:
                     self._line.abort()
                 else:
                     await self._refuse(error, request.id)
@@ -89,15 +81,6 @@ class Exchange:
         finally:
             self._line.over()
 
-    # ---- for the answer (Outlet) -------------------------------------------------------------------------------------
-    def send(self, *pieces: Buffer) -> None:
-        self._line.send(*pieces)
-        self.answered = True
-
-    async def drained(self) -> None:
-        await self._line.drained()
-
-    # ---- in between --------------------------------------------------------------------------------------------------
     async def _refuse(self, error: Exception, number: str) -> None:
         try:
             response = self._shared.app.refuse(error, number)
@@ -111,10 +94,14 @@ class Exchange:
             self._line.abort()
 
     async def _answer(self, response: Response) -> None:
-        head = self._head
+        head, line, body = self._head, self._line, response.body
         self.keep = keep = head.keep_alive and not response.close and not self._shared.draining and self._reusable()
-        await send_answer(self, response, head.method, close=not keep, keep=keep and not head.modern)
-        await self._line.drained()
+        if isinstance(body, bytes):
+            send_whole(line, response, body, head.method, not keep, keep and not head.modern)
+        else:
+            await send_stream(line, response, body, head.method, not keep, keep and not head.modern)
+        if line.full:
+            await line.drained()
 
     def _reusable(self) -> bool:
         """Whether the next request can be found behind this one's body at little cost."""

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from enum import IntEnum
 from typing import Final, cast
 
@@ -24,6 +25,7 @@ from abixio.http.response import CONTINUE
 from abixio.message import Buffer, Request
 from abixio.transport.body import EmptyBody, RequestBody
 from abixio.transport.deadline import Deadline
+from abixio.transport.eager import Work, start
 from abixio.transport.exchange import Exchange, request_id
 from abixio.transport.flow import Flow
 from abixio.transport.shared import Shared
@@ -46,7 +48,7 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_body", "_deadline", "_eof", "_exchange", "_flow", "_limits", "_mark", "_peer", "_reading", "_received", "_room",
-        "_searched", "_secure", "_shared", "_stage", "_task", "_transport", "ahead",
+        "_searched", "_secure", "_shared", "_stage", "_task", "_transport", "ahead", "answered", "largest",
     )  # fmt: skip
 
     def __init__(self, shared: Shared) -> None:
@@ -67,8 +69,10 @@ class Connection(asyncio.BufferedProtocol):
         self._mark = 0
         self.ahead = bytearray()
         self._searched = 0
+        self.largest = sys.maxsize
         # of the request
         self._exchange: Exchange | None = None
+        self.answered = False
         self._task: asyncio.Task[None] | None = None
         self._body: RequestBody | None = None
 
@@ -76,7 +80,7 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def serving(self) -> bool:
         """A request is being served, or the end of an answer is on its way."""
-        return self._task is not None or self._stage is Stage.CLOSING
+        return self._exchange is not None or self._stage is Stage.CLOSING
 
     def drain(self) -> None:
         """Take no further request."""
@@ -100,19 +104,23 @@ class Connection(asyncio.BufferedProtocol):
 
     def interim(self) -> None:
         self.send(CONTINUE)
+        self.answered = False
 
     # ---- for the exchange (Line) -------------------------------------------------------------------------------------
-    def send(self, *pieces: Buffer) -> None:
+    def send(self, first: Buffer, second: Buffer = b"") -> None:
         if self._stage is Stage.LOST or self._transport.is_closing():
             raise ClientDisconnected("the client went away before the end of the answer")
-        if len(pieces) == 1:
-            self._transport.write(pieces[0])
+        self.answered = True
+        if second:
+            self._transport.writelines((first, second))
         else:
-            self._transport.writelines([piece for piece in pieces if piece])
+            self._transport.write(first)
+
+    @property
+    def full(self) -> bool:
+        return self._flow.paused
 
     async def drained(self) -> None:
-        if not self._flow.paused:
-            return
         self._mark = -self._transport.get_write_buffer_size()
         self._deadline.set(self._limits.write_seconds)
         try:
@@ -130,7 +138,7 @@ class Connection(asyncio.BufferedProtocol):
             self._release()
         elif self._transport.is_closing():
             self._enter(Stage.CLOSING, self._limits.write_seconds)
-        elif not exchange.answered:
+        elif not self.answered:
             self.abort()
         elif not exchange.keep:
             self._hang_up(exchange.unread)
@@ -167,7 +175,7 @@ class Connection(asyncio.BufferedProtocol):
         ahead = self.ahead
         if self._eof:
             self._close()
-        elif ahead in (b"", b"\r"):
+        elif not ahead or ahead == b"\r":
             if self._stage is not Stage.IDLE:
                 self._enter(Stage.IDLE, self._limits.idle_seconds)
         elif len(ahead) > self._limits.head_bytes:
@@ -190,18 +198,21 @@ class Connection(asyncio.BufferedProtocol):
         )  # fmt: skip
         exchange = Exchange(shared, self, head, body)
         self._body = body
-        self._busy(exchange, shared.loop.create_task(exchange.serve(request)))
+        self._busy(exchange, exchange.serve(request))
 
     def _refuse(self, error: Exception) -> None:
         """Answer what is no request and take no further one."""
         self.ahead.clear()
         exchange = Exchange(self._shared, self, None)
-        self._busy(exchange, self._shared.loop.create_task(exchange.decline(error)))
+        self._busy(exchange, exchange.decline(error))
 
-    def _busy(self, exchange: Exchange, task: asyncio.Task[None]) -> None:
+    def _busy(self, exchange: Exchange, work: Work) -> None:
         self._enter(Stage.BUSY, None)
         self._exchange = exchange
-        self._task = task
+        self.answered = False
+        task = start(self._shared.loop, work)
+        if task is not None:
+            self._task = task
 
     # ---- what follows a request --------------------------------------------------------------------------------------
     def _rest(self) -> None:
@@ -209,9 +220,11 @@ class Connection(asyncio.BufferedProtocol):
         self._body = None
         if self._shared.draining:
             self._close()
-        else:
+        elif self.ahead or self._eof:
             self._next_request()
-            self._steer()
+        else:
+            self._enter(Stage.IDLE, self._limits.idle_seconds)
+        self._steer()
 
     def _hang_up(self, unread: bool) -> None:
         """Close. A client that is sending still would get a reset, and with it lose the answer: it is heard out first."""
@@ -232,7 +245,7 @@ class Connection(asyncio.BufferedProtocol):
         self._enter(Stage.CLOSING, self._limits.write_seconds)
 
     def _release(self) -> None:
-        if self._stage is Stage.LOST and self._task is None:
+        if self._stage is Stage.LOST and self._exchange is None:
             self._shared.connections.discard(self)
             self._shared.tell()
 
@@ -304,8 +317,10 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         shared = self._shared
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(self._limits.write_high, self._limits.write_low)
         self._secure = transport.get_extra_info("sslcontext") is not None
+        if self._secure:
+            self.largest = self._limits.tls_slice
+        self._transport.set_write_buffer_limits(min(self._limits.write_high, self.largest))
         peer = transport.get_extra_info("peername")
         self._peer = str(peer[0]) if peer else ""
         shared.connections.add(self)
