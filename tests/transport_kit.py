@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 from abixio.errors import AbixioError
@@ -95,17 +95,13 @@ class Timer:
 
 
 class ManualLoop:
-    """Tasks and futures of the running loop, but a clock that only the test moves."""
+    """Futures of the running loop, but a clock that only the test moves."""
 
     def __init__(self) -> None:
-        self._real = asyncio.get_running_loop()
-        self.create_future = self._real.create_future
+        self.create_future = asyncio.get_running_loop().create_future
         self.now = 1000.0
         self.timers: list[Timer] = []
         self.armed = 0
-
-    def create_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        return self._real.create_task(work)
 
     def time(self) -> float:
         return self.now
@@ -180,7 +176,7 @@ class Wire(asyncio.Transport):
         quiet = 0
         while quiet < 20:
             before = len(self.outgoing), len(self.received)
-            self._pump()
+            asyncio.get_running_loop().call_soon(self._pump)  # as the event loop does: not from within a task
             await asyncio.sleep(0)
             quiet = quiet + 1 if before == (len(self.outgoing), len(self.received)) else 0
 

@@ -137,11 +137,8 @@ class Uploads:
                 layout=layout, parts=(received.part,), checksums=received.checksums,
             )
 
-        async def work() -> Record:
-            async with self._open(bucket, key, upload_id):
-                return await self._objects.finish_and_commit(received, build, always)
-
-        return part_of(await self._objects.sheltered(work()))
+        work = self._objects.finish_and_commit(received, build, always, self._open(bucket, key, upload_id))
+        return part_of(await self._objects.sheltered(work))
 
     async def parts(self, bucket: Bucket, key: str, upload_id: str, after: int, limit: int) -> tuple[list[PartInfo], bool]:
         """Parts with a number above `after`, in order, and whether there are more."""

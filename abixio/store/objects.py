@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, TypeVar
 
 from abixio.errors import DataLost, InvalidFaultTolerance, NoSuchKey, OutcomeUnknown
@@ -92,22 +93,22 @@ class Objects:
                 meta=dict(spec.meta), checksums=received.checksums, checksum_type=spec.checksum_type,
             )
 
-        return info_of(await self.sheltered(self._store(bucket, received, build, spec.condition)))
+        work = self.finish_and_commit(received, build, spec.condition, self._buckets.kept(bucket))
+        return info_of(await self.sheltered(work))
 
-    async def _store(self, bucket: Bucket, received: Received, build: Build, condition: Condition) -> Record:
-        async with self._buckets.kept(bucket):
-            return await self.finish_and_commit(received, build, condition)
-
-    async def finish_and_commit(self, received: Received, build: Build, condition: Condition) -> Record:
-        """Finish the shards, then commit their record; when that fails, nothing stays behind."""
+    async def finish_and_commit(
+        self, received: Received, build: Build, condition: Condition, keeping: AbstractAsyncContextManager[object]
+    ) -> Record:
+        """Finish the shards, then commit their record, inside `keeping`; when any of it fails, nothing stays behind."""
         provisional = build(self._committer.clock.tick(), 0, None)
         try:
-            holders = await received.finish(pack(provisional))
-            draft = Draft(
-                provisional.space, provisional.key, received.layout.k, build,
-                lambda found: check_against(condition, found), holders, received.inline,
-            )
-            return await self._committer.commit(draft)
+            async with keeping:
+                holders = await received.finish(pack(provisional))
+                draft = Draft(
+                    provisional.space, provisional.key, received.layout.k, build,
+                    lambda found: check_against(condition, found), holders, received.inline,
+                )
+                return await self._committer.commit(draft)
         except OutcomeUnknown:
             raise
         except BaseException:

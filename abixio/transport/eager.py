@@ -19,8 +19,10 @@ from typing import Any
 Work = Coroutine[Any, None, None]
 
 
-def start(loop: asyncio.AbstractEventLoop, work: Work) -> asyncio.Task[None] | None:
-    """Run `work` up to its first wait. None if it never waits; what it raises then is raised here."""
+def start(work: Work) -> asyncio.Task[None] | None:
+    """Run `work` up to its first wait. None if it never waits; what it raises then is raised here. Called by a task, which
+    cannot be left for another, it makes one at once."""
+    loop = asyncio.get_running_loop()
     if asyncio.current_task(loop) is not None:
         return loop.create_task(work)
     context = copy_context()

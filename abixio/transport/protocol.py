@@ -210,7 +210,7 @@ class Connection(asyncio.BufferedProtocol):
         self._enter(Stage.BUSY, None)
         self._exchange = exchange
         self.answered = False
-        task = start(self._shared.loop, work)
+        task = start(work)
         if task is not None:
             self._task = task
 
