@@ -76,7 +76,9 @@ def tool(name: str) -> str:
     return path
 
 
-def wrk(url: str, *, seconds: int = 2, connections: int = CONNECTIONS, put: Path | None = None, headers: Iterable[str] = ()) -> Rate:
+def wrk(
+    url: str, *, seconds: int = 1, connections: int = CONNECTIONS, put: Path | None = None, headers: Iterable[str] = ()
+) -> Rate:
     """As many GETs, or PUTs of the file `put`, as the server answers."""
     command = [tool("wrk"), "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
     for header in headers:
@@ -136,6 +138,8 @@ def check_get(url: str, digest: str, headers: Iterable[str] = ()) -> None:
 class Clock:
     """The load client's time, for pytest-benchmark: `@pytest.mark.benchmark(timer=CLOCK)`. A round is one transfer as the
     client saw it, or, with wrk, the time in which one request was answered."""
+
+    __name__ = "load client"
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -26,15 +26,23 @@ SLICE: Final = 4 << 20
 
 
 class Mapped:
-    """A Stream over the start of a map."""
+    """A Stream over the start of a map. (An async generator would cost more than all else here: the event loop keeps a list
+    of those.)"""
 
     def __init__(self, view: memoryview, length: int) -> None:
         self._view = view
+        self._at = 0
         self.length = length
 
-    async def __aiter__(self) -> AsyncIterator[Buffer]:
-        for at in range(0, self.length, SLICE):
-            yield self._view[at : min(at + SLICE, self.length)]
+    def __aiter__(self) -> AsyncIterator[Buffer]:
+        return self
+
+    async def __anext__(self) -> Buffer:
+        start = self._at
+        if start == self.length:
+            raise StopAsyncIteration
+        self._at = min(start + SLICE, self.length)
+        return self._view[start : self._at]
 
     async def aclose(self) -> None:
         pass

@@ -85,9 +85,15 @@ class Harness:
         self, method: str, target: str, headers: Mapping[str, str] | None = None, body: bytes = b"", length: int | None = -1,
     ) -> Answer:
         """One raw request, exactly as given."""
+        return self.send_raw(method, target.encode(), headers, body, length)
+
+    def send_raw(
+        self, method: str, target: bytes, headers: Mapping[str, str] | None = None, body: bytes = b"", length: int | None = -1,
+    ) -> Answer:
+        """The same with a target of any bytes."""
         sent = {"host": "s3.test:9000"} | {name.lower(): value for name, value in (headers or {}).items()}
         stream = BytesBody(body, len(body) if length == -1 else length)
-        request = Request(method, target.encode(), sent, stream, "0123456789ABCDEF", "127.0.0.1:1")
+        request = Request(method, target, sent, stream, "0123456789ABCDEF", "127.0.0.1:1")
         self.last = self._loop.run_until_complete(self._ask(request))
         self.unread = stream.unread
         return self.last

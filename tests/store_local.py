@@ -28,6 +28,8 @@ class Disks:
         self.root, self.n = root, n
         self.missing: set[int] = set()
         self.filling: set[int] = set()
+        self.clean = True
+        """Whether the machine went down in good order."""
         for slot in range(n):
             self.format(slot)
 
@@ -45,6 +47,8 @@ class Disks:
 
     def volumes(self) -> dict[int, LocalVolume]:
         opened = {slot: LocalVolume.open(str(self.root / f"v{slot}")) for slot in range(self.n) if slot not in self.missing}
+        for volume in opened.values():
+            volume.clean = volume.clean and self.clean
         for slot in self.filling & opened.keys():
             opened[slot].apply([[Note("filling", 1)]], True)
         return opened

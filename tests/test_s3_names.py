@@ -64,10 +64,17 @@ def test_a_key_without_a_bucket_is_an_invalid_bucket_name() -> None:
     assert caught.value.code == "InvalidBucketName"
 
 
-def test_parameters_are_decoded_and_the_first_of_a_name_counts() -> None:
-    found = parse_target(b"/b?uploads&prefix=a+b%2B%20&x=1=2&&=z&x=3")
+def test_parameters_are_decoded() -> None:
+    found = parse_target(b"/b?uploads&prefix=a+b%2B%20&x=1=2&&=z")
     assert found.params == {"uploads": "", "prefix": "a b+ ", "x": "1=2", "": "z"}
-    assert query_pairs(found.query) == [("uploads", ""), ("prefix", "a b+ "), ("x", "1=2"), ("", "z"), ("x", "3")]
+    assert query_pairs(found.query) == [("uploads", ""), ("prefix", "a b+ "), ("x", "1=2"), ("", "z")]
+
+
+def test_a_parameter_may_be_repeated_but_not_have_two_values() -> None:
+    assert parse_target(b"/b?x=1&y&x=%31&y=").params == {"x": "1", "y": ""}
+    with pytest.raises(S3Error) as caught:
+        parse_target(b"/b?x=1&x=2")
+    assert (caught.value.code, caught.value.fields["ArgumentName"]) == ("InvalidArgument", "x")
 
 
 def test_a_plus_is_a_plus_in_the_path_and_a_space_in_the_query() -> None:

@@ -457,3 +457,36 @@ def test_signing_constants_of_botocore_are_known() -> None:
     """A new botocore that signs bodies in another way must not go unnoticed."""
     assert botocore.auth.UNSIGNED_PAYLOAD == "UNSIGNED-PAYLOAD"
     assert botocore.auth.STREAMING_UNSIGNED_PAYLOAD_TRAILER == "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
+
+
+# ---- what a stranger could change ------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["X-Amz-Content-Sha256", "x-amz-content-sha256"])
+@pytest.mark.parametrize("other", ["UNSIGNED-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER", "f" * 64])
+def test_a_header_cannot_lift_the_payload_hash_of_a_presigned_url(name: str, other: str) -> None:
+    digest = sha256(b"body").hexdigest()
+
+    def make() -> Request:
+        made = AWSRequest("PUT", f"http://{HOST}/bucket/key", params={name: digest})
+        signer = S3SigV4QueryAuth(Credentials(ACCESS, SECRET), "s3", "us-east-1", expires=600)
+        signer.payload = lambda request: digest  # type: ignore[method-assign]
+        signer.add_auth(made)
+        return as_request(made)
+
+    assert check(make()).payload == digest
+    assert check(changed(make(), x_amz_content_sha256=digest)).payload == digest
+    error = refused(changed(make(), x_amz_content_sha256=other))
+    assert (error.code, error.fields["ArgumentName"]) == ("InvalidArgument", "x-amz-content-sha256")
+
+
+def test_a_parameter_without_a_name_is_signed_too() -> None:
+    sent = signed(params={"prefix": "a"})
+    sent.target += b"&=b"
+    assert refused(sent).code == "SignatureDoesNotMatch"
+
+
+def test_parameters_that_swap_places_do_not_swap_meaning() -> None:
+    """Signed as a sorted list, they would verify in any order."""
+    made = AWSRequest("GET", f"http://{HOST}/bucket/key?versionId=1&versionId=2")
+    S3SigV4Auth(Credentials(ACCESS, SECRET), "s3", "us-east-1").add_auth(made)
+    error = refused(as_request(made))
+    assert (error.code, error.fields["ArgumentName"]) == ("InvalidArgument", "versionId")

@@ -244,11 +244,11 @@ async def test_a_client_that_stops_reading_is_cut_and_one_that_reads_slowly_is_n
     async def handler(request: Request) -> Response:
         return Response(200, [], streams[int(request.target[1:])])
 
-    async with serving(App(handler), SHORT) as running:
+    async with serving(App(handler), Limits(write_seconds=1.0)) as running:
         slow, stuck = await running.client(receive=65536), await running.client(receive=65536)
         await stuck.send(GET.replace(b"/a", b"/0"))
         await slow.send(GET.replace(b"/a", b"/1"))
-        for _ in range(15):
+        for _ in range(20):
             await slow.reader.readexactly(MIB // 2)
             await asyncio.sleep(0.1)
         assert [stream.closed for stream in streams] == [1, 0]
@@ -279,7 +279,7 @@ async def test_drain_closes_idle_connections_at_once_and_lets_running_requests_e
         assert (status, headers["connection"], body) == (200, "close", echoed(b"abc"))
         assert await busy.ended()
         await draining
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 3
 
 
 @on_uvloop
@@ -295,7 +295,7 @@ async def test_drain_cuts_what_is_left_at_its_deadline() -> None:
         await until(lambda: app.requests)
         started = time.monotonic()
         await running.server.drain(0.2)
-        assert 0.15 < time.monotonic() - started < 1
+        assert 0.15 < time.monotonic() - started < 3
         assert isinstance(app.raised[0], asyncio.CancelledError)
         assert running.server.connections == 0
         await running.server.close()

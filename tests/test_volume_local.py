@@ -91,6 +91,14 @@ def test_a_format_that_is_cut_at_any_step_can_be_made_again(tmp_path: Path) -> N
     assert steps > 0, "nothing was cut"
 
 
+def test_a_volume_says_that_it_is_one_only_when_everything_else_is_on_the_disk(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    format_volume(str(tmp_path / "volume"), new_identity(), files)
+    steps = [(name, os.path.basename(str(argument))) for name, argument in files.calls if name in ("syncfs", "replace", "unlink")]
+    kinds = [name for name, _ in steps]
+    assert kinds.index("syncfs") < steps.index(("replace", "volume.json")) < steps.index(("unlink", "formatting"))
+
+
 def test_a_disk_that_cannot_be_formatted_is_named(tmp_path: Path) -> None:
     files = FaultyFiles()
     for step, number in (("create", errno.EROFS), ("syncfs", errno.EIO), ("rename", errno.ENOSPC), ("fdatasync", errno.EIO)):

@@ -224,9 +224,11 @@ class VolumeContract:
     def test_a_refused_seq_is_not_remembered(self, volume: Volume) -> None:
         apply(volume, [insert(row_id(seq=7))])
         before = volume.notes()["commits"]
-        apply(volume, [Note("x", 1), insert(row_id(b"fresh", 99)), insert(row_id(seq=6))])
-        assert volume.notes()["seq"] == 7
+        refused: Change = [Note("x", 1), insert(row_id(b"fresh", 99)), insert(row_id(seq=6))]
+        apply(volume, refused)
         assert volume.notes()["commits"] == before
+        apply(volume, refused, [insert(row_id(b"fine", 5))])
+        assert volume.notes()["seq"] == 7
 
     def test_a_note_is_set_and_set_again(self, volume: Volume) -> None:
         apply(volume, [Note("filling", 1), Note("peer", -5)])

@@ -20,8 +20,16 @@ def new_identity(slot: int = 0, slots: int = 1) -> Identity:
     return Identity(deployment=os.urandom(16).hex(), slot=slot, volume=mine, epoch=1, members=members, created=1_700_000_000_000)
 
 
+class Unsynced(Files):
+    """For volumes that need not survive a power cut: formatting one takes a tenth of the time."""
+
+    def fdatasync(self, fd: int) -> None: ...
+    def syncfs(self, fd: int) -> None: ...
+    def fsync_directory(self, path: str) -> None: ...
+
+
 def formatted(path: Path) -> str:
-    format_volume(str(path), new_identity())
+    format_volume(str(path), new_identity(), Unsynced())
     return str(path)
 
 

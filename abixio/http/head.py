@@ -78,22 +78,20 @@ def parse_head(raw: bytes, limits: Limits) -> Head:
     collector = _Collector()
     parser = HttpRequestParser(collector)
     _feed(parser, raw)
-    method, target = parser.get_method(), collector.target
-    modern = _version(raw, method, target)
+    method, target, headers = parser.get_method(), collector.target, collector.headers
     if not collector.whole:
         raise BadRequest("the head ends before its end")
     if len(target) > limits.target_bytes:
         raise HeadTooLarge(f"a request target of more than {limits.target_bytes} bytes")
-    headers = collector.headers
+    modern = _modern(raw, len(method) + 1 + len(target))
     if modern and "host" not in headers:
         raise BadRequest("HTTP/1.1 without Host")
     if target[:1] != b"/":
         target = _origin_form(method, target, headers)
-    length = _length(headers, modern)
-    return Head(
-        method.decode("ascii"), target, headers, length, _keep_alive(headers.get("connection"), modern), modern,
-        _expects(headers.get("expect"), modern) and length != 0,
-    )  # fmt: skip
+    length = _length(headers, modern) if "content-length" in headers or "transfer-encoding" in headers else 0
+    keep_alive = _keep_alive(headers["connection"], modern) if "connection" in headers else modern
+    expects = "expect" in headers and _expects(headers["expect"], modern) and length != 0
+    return Head(method.decode("ascii"), target, headers, length, keep_alive, modern, expects)
 
 
 def _feed(parser: HttpRequestParser, raw: bytes) -> None:
@@ -108,15 +106,13 @@ def _feed(parser: HttpRequestParser, raw: bytes) -> None:
         raise BadRequest(str(error)) from None
 
 
-def _version(raw: bytes, method: bytes, target: bytes) -> bool:
-    """True for HTTP/1.1, False for HTTP/1.0. The parser knows other versions, and forgives spaces in the request line."""
-    start = b"%b %b HTTP/1." % (method, target)
-    if raw.startswith(start):
-        minor = raw[len(start) : len(start) + 3]
-        if minor == b"1\r\n":
-            return True
-        if minor == b"0\r\n":
-            return False
+def _modern(raw: bytes, end: int) -> bool:
+    """True for HTTP/1.1, False for HTTP/1.0. The parser knows other versions, and forgives spaces in the request line; here
+    method, one space and target make up its first `end` bytes."""
+    if raw.startswith(b" HTTP/1.1\r\n", end):
+        return True
+    if raw.startswith(b" HTTP/1.0\r\n", end):
+        return False
     raise BadRequest("not a request line of HTTP/1.1 or HTTP/1.0")
 
 
@@ -134,33 +130,29 @@ def _origin_form(method: bytes, target: bytes, headers: dict[str, str]) -> bytes
 
 
 def _length(headers: dict[str, str], modern: bool) -> int | None:
-    coding = headers.get("transfer-encoding")
-    announced = headers.get("content-length")
-    if coding is not None:
-        if announced is not None:
+    """Of a body that is announced in one way or the other."""
+    if "transfer-encoding" in headers:
+        if "content-length" in headers:
             raise BadRequest("Content-Length beside Transfer-Encoding")
         if not modern:
             raise BadRequest("Transfer-Encoding in HTTP/1.0")
-        if coding.lower() != "chunked":
+        if headers["transfer-encoding"].lower() != "chunked":
             raise BadRequest("the only transfer coding known here is chunked")
         return None
-    if announced is None:
-        return 0
+    announced = headers["content-length"]
     if not (announced.isascii() and announced.isdigit()) or len(announced) > 19 or int(announced) > MAX_LENGTH:
         raise BadRequest("Content-Length is not a number of bytes")
     return int(announced)
 
 
-def _keep_alive(connection: str | None, modern: bool) -> bool:
-    if connection is None:
-        return modern
+def _keep_alive(connection: str, modern: bool) -> bool:
     options = {option.strip(" \t") for option in connection.lower().split(",")}
     return "close" not in options and (modern or "keep-alive" in options)
 
 
-def _expects(expectation: str | None, modern: bool) -> bool:
+def _expects(expectation: str, modern: bool) -> bool:
     """HTTP/1.0 knows no interim answers; what it expects is ignored, as RFC 9110 10.1.1 says."""
-    if expectation is None or not modern:
+    if not modern:
         return False
     if expectation.lower() != "100-continue":
         raise UnsupportedExpectation(expectation)

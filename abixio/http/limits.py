@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
-KIB: Final = 1024
+from abixio.config import KIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +56,6 @@ class Limits:
     # ---- the server --------------------------------------------------------------------------------------------------
     connections: int = 16_384
     """Open at the same time; further ones are told to slow down. The design asks for 10,000 idle ones; an idle connection
-    costs about 2 KiB of ours."""
+    costs about 3 KiB, measured."""
     backlog: int = 1024
     """Connections the kernel accepts before we do; a burst of as many clients is served, not refused."""

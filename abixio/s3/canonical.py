@@ -41,7 +41,7 @@ def canonical_path(path: bytes) -> str:
     return quote_from_bytes(unquote_to_bytes(path), safe="/")
 
 
-def canonical_query(query: bytes, skip: bytes = b"") -> str:
+def canonical_query(query: bytes, skip: bytes | None = None) -> str:
     """Sorted by encoded name, then by encoded value. (Not as joined strings: `a-b=` would come before `a=`.) `skip` is the
     parameter that is not signed, the signature itself."""
     if not query:

@@ -12,7 +12,7 @@ from typing import Final
 from abixio import errors
 from abixio.config import MAX_OBJECT
 from abixio.message import Response
-from abixio.s3.xml import Fragment, document, text
+from abixio.s3.xml import Fragment, document, readable, text
 
 HOST_ID: Final = "abixio"
 """Amazon names the node that answered; one server has nothing to tell apart, and clients only log it."""
@@ -208,12 +208,12 @@ def response(error: S3Error, request_id: str, resource: str = "", head: bool = F
 
 def body(error: S3Error, request_id: str, resource: str) -> bytes:
     """The error document. It has no namespace, as that of S3."""
-    details = [text(name, value) for name, value in error.fields.items()]
+    details = [text(name, readable(value) if isinstance(value, str) else value) for name, value in error.fields.items()]
     if resource and "Resource" not in error.fields:
-        details.append(text("Resource", resource))
+        details.append(text("Resource", readable(resource)))
     return document("Error", *headline(error), *details, text("RequestId", request_id), text("HostId", HOST_ID), namespace="")
 
 
 def headline(error: S3Error) -> tuple[Fragment, Fragment]:
     """Code and message as elements: also what one failed key in the answer of DeleteObjects says."""
-    return text("Code", error.code), text("Message", error.message)
+    return text("Code", error.code), text("Message", readable(error.message))

@@ -36,7 +36,7 @@ class Target:
     key: str
     """Empty for a bucket."""
     params: dict[str, str]
-    """Query parameters by name; of repeated ones the first. `?uploads` is there with an empty value."""
+    """Query parameters by name. `?uploads` is there with an empty value."""
 
     @property
     def resource(self) -> str:
@@ -45,7 +45,8 @@ class Target:
 
 
 def parse_target(target: bytes) -> Target:
-    """InvalidURI when an escape is broken or what is escaped is not UTF-8; InvalidBucketName for a key without a bucket."""
+    """InvalidURI when an escape is broken or what is escaped is not UTF-8; InvalidBucketName for a key without a bucket;
+    InvalidArgument when a parameter has two values."""
     path, _, query = target.partition(b"?")
     if not path.startswith(b"/"):
         raise _invalid(target)
@@ -53,8 +54,18 @@ def parse_target(target: bytes) -> Target:
     if key and not bucket:
         raise S3Error("InvalidBucketName", BucketName="")
     pairs = query_pairs(query)
-    pairs.reverse()
-    return Target(path, query, bucket, key, dict(pairs))
+    params = dict(pairs)
+    if len(params) < len(pairs):
+        _check_repeated(pairs)
+    return Target(path, query, bucket, key, params)
+
+
+def _check_repeated(pairs: list[tuple[str, str]]) -> None:
+    """The signature covers a query as a sorted list: whichever of two values came first could be changed by anybody."""
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        if found.setdefault(name, value) != value:
+            raise S3Error("InvalidArgument", "A query parameter has two values.", ArgumentName=name, ArgumentValue=value)
 
 
 def query_pairs(query: bytes) -> list[tuple[str, str]]:

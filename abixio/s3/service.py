@@ -104,13 +104,16 @@ class S3Service:
 
 def _unhoist(request: Request, target: Target) -> None:
     """Signers of URLs may move `x-amz-*` headers into the query, where they are signed too. They mean the same there, but
-    no parser of lines has kept line ends out of them, and they may be sent back as headers."""
+    no parser of lines has kept line ends out of them, and they may be sent back as headers. Of two that differ in case only,
+    whichever came first could be changed by anybody, as with two values of one parameter."""
+    moved: set[str] = set()
     for name, value in target.params.items():
         lower = name.lower()
         if not lower.startswith("x-amz-") or lower in _SIGNING:
             continue
-        if not _NAME.fullmatch(lower) or _CONTROL.search(value):
+        if not _NAME.fullmatch(lower) or _CONTROL.search(value) or lower in moved:
             raise S3Error("InvalidArgument", "This parameter cannot be a header.", ArgumentName=name, ArgumentValue=value)
+        moved.add(lower)
         # Header values are held as latin-1, whatever they are.
         request.headers.setdefault(lower, value.strip(" \t").encode().decode("latin-1"))
 

@@ -25,6 +25,7 @@ MAX_EXPIRES: Final = 7 * 24 * 3600
 DEFAULT_REGION: Final = "us-east-1"
 """What clients sign for when nobody told them a region; accepted beside the configured one."""
 
+PAYLOAD_HEADER: Final = "x-amz-content-sha256"
 UNSIGNED: Final = "UNSIGNED-PAYLOAD"
 STREAMING_UNSIGNED_TRAILER: Final = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 STREAMING_SIGNED: Final = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
@@ -60,7 +61,7 @@ class Claim:
     signature: str
     canonical_payload: str
     payload: str
-    skip: bytes = b""
+    skip: bytes | None = None
 
 
 def read_claim(request: Request, params: Mapping[str, str], region: str, now: float) -> Claim:
@@ -113,7 +114,7 @@ def _claim_of_header(request: Request, header: str, region: str, now: float) -> 
         raise S3Error(
             "RequestTimeTooSkewed", RequestTime=timestamp, ServerTime=_iso(now), MaxAllowedSkewMilliseconds=MAX_SKEW * 1000
         )
-    payload = request.headers.get("x-amz-content-sha256")
+    payload = request.headers.get(PAYLOAD_HEADER)
     if payload is None:
         raise S3Error("InvalidRequest", "Missing required header for this request: x-amz-content-sha256")
     _check_payload(payload)
@@ -143,13 +144,26 @@ def _claim_of_query(request: Request, params: Mapping[str, str], region: str, no
             f'{QUERY_CREDENTIAL}Invalid credential date "{date}". This date is not the same as X-Amz-Date: "{timestamp[:8]}".',
         )
     _check_validity(start, expires, now)
-    header = request.headers.get("x-amz-content-sha256")
-    covered = params.get("X-Amz-Content-Sha256") or (header if "x-amz-content-sha256" in signed else None) or UNSIGNED
-    # A hash that the sender of the body adds to somebody else's URL is not signed; the body has to match it all the same.
-    payload = header or covered
-    _check_payload(covered)
-    _check_payload(payload)
+    covered, payload = _payload_of_query(request.headers, params, signed)
     return Claim(access_key, date, place, timestamp, signed, signature, covered, payload, b"X-Amz-Signature")
+
+
+def _payload_of_query(headers: Mapping[str, str], params: Mapping[str, str], signed: list[str]) -> tuple[str, str]:
+    """What was signed of the payload, and what it has to match. A hash that the sender of the body adds to somebody else's
+    URL is not signed; the body has to match it all the same. But nobody can take back what the signer asked for."""
+    header = headers.get(PAYLOAD_HEADER)
+    given = next((value for name, value in params.items() if name.lower() == PAYLOAD_HEADER), None)
+    covered = given or (header if PAYLOAD_HEADER in signed else None) or UNSIGNED
+    _check_payload(covered)
+    if header is None:
+        return covered, covered
+    _check_payload(header)
+    if covered not in (UNSIGNED, header):
+        raise S3Error(
+            "InvalidArgument", "The x-amz-content-sha256 header is not what the URL was signed for.",
+            ArgumentName=PAYLOAD_HEADER, ArgumentValue=header,
+        )
+    return covered, header
 
 
 def _credential(credential: str, region: str, code: str, prefix: str) -> tuple[str, str, str]:
@@ -188,7 +202,7 @@ def _check_payload(payload: str) -> None:
             "InvalidArgument",
             f"x-amz-content-sha256 must be {UNSIGNED}, {STREAMING_UNSIGNED_TRAILER}, {STREAMING_SIGNED}, "
             f"{STREAMING_SIGNED_TRAILER} or a valid sha256 value.",
-            ArgumentName="x-amz-content-sha256", ArgumentValue=payload,
+            ArgumentName=PAYLOAD_HEADER, ArgumentValue=payload,
         )
 
 

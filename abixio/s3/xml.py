@@ -36,6 +36,8 @@ class MalformedDocument(ValueError):
 # ---- writing ---------------------------------------------------------------------------------------------------------
 SPECIAL: Final = re.compile("[&<>\"\r\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
 """Markup, carriage return (a parser would read it as a line feed), and what XML 1.0 forbids or discourages."""
+UNREADABLE: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+"""What XML 1.0 cannot carry, not even as a reference."""
 NAMED: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 
 
@@ -48,6 +50,12 @@ def escape(value: str) -> str:
 def _reference(match: re.Match[str]) -> str:
     character = match[0]
     return NAMED.get(character) or f"&#x{ord(character):x};"
+
+
+def readable(value: str) -> str:
+    """`value` with a replacement character for each that strict parsers refuse: an error that merely quotes what the client
+    sent is better read than exact."""
+    return UNREADABLE.sub("\ufffd", value)
 
 
 def text(name: str, value: str | int | None) -> Fragment:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from abixio.errors import BucketExists, BucketNotEmpty, NoSuchBucket, Unavailable
@@ -55,7 +55,7 @@ class Buckets:
         record = await self._committer.commit(Draft(ROOT, name.encode(), 0, build, check))
         return bucket_of(Found(record, {}))
 
-    async def delete(self, name: str) -> None:
+    async def delete(self, name: str, end: Callable[[Bucket], Awaitable[None]]) -> None:
         """NoSuchBucket, BucketNotEmpty. Nobody can write into the bucket between the look and the delete."""
 
         def build(seq: int, w: int, found: Found | None) -> Record:
@@ -68,6 +68,7 @@ class Buckets:
                 raise NoSuchBucket(name)
             if (await self._pages.get(Query(bucket_of(found).space, b"", b"", b"", 1))).found:
                 raise BucketNotEmpty(name)
+            await end(bucket_of(found))
             await committer.commit_locked(Draft(ROOT, name.encode(), 0, build, lambda found: None))
 
     @asynccontextmanager

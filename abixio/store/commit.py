@@ -75,25 +75,25 @@ class Committer:
                 rows[lane.slot] = lane.volume.rows(space, key)
             except VolumeError as error:
                 self.pool.lost(lane, error)
-        return View.of(self.pool.n, rows, frozenset(self.pool.filling))
+        return View.of(self.pool.n, rows, frozenset(self.pool.filling), frozenset(self.pool.regressed))
 
-    async def current(self, space: bytes, key: bytes) -> Found | None:
+    async def current(self, space: bytes, key: bytes, reading: bool = True) -> Found | None:
         """The newest committed record; None when there is none, or it is a delete. Unavailable when that cannot be told."""
         try:
-            return self.glance(space, key)
+            return self.glance(space, key, reading)
         except _Doubt:
             pass
         async with self.locks.exclusive(space, key):
-            return await self.resolve(self.look(space, key))
+            return await self.resolve(self.look(space, key), reading)
 
-    def glance(self, space: bytes, key: bytes) -> Found | None:
+    def glance(self, space: bytes, key: bytes, reading: bool = True) -> Found | None:
         """`current` without the lock: Unavailable also when only the lock could tell."""
         view = self.look(space, key)
         if not view.versions:
             self._nothing(view)
             return None
         if view.judge(view.versions[0]) is Fate.COMMITTED:
-            return self.serve(view, view.versions[0])
+            return self.serve(view, view.versions[0], reading)
         raise _Doubt("the newest write of this key is not settled yet")
 
     def _nothing(self, view: View) -> None:
@@ -101,28 +101,28 @@ class Committer:
         if view.vouching < self.pool.quorum.r:
             raise Unavailable(f"only {view.vouching} volumes can tell what is not there")
 
-    def serve(self, view: View, version: Version) -> Found | None:
-        """A committed version as an answer."""
+    def serve(self, view: View, version: Version, reading: bool = True) -> Found | None:
+        """A committed version as an answer; `reading`: its bytes are wanted, not only its record."""
         record, present = version.record, version.present
         if record.kind not in LISTED_KINDS:
             self._nothing(view)
             return None
         if record.kind in DATA_KINDS:
-            if len(present) < version.k:
+            if reading and len(present) < version.k:
                 raise Unavailable(f"{len(present)} of the {version.k} volumes needed hold this version")
             return Found(record, present)
         return Found(record, present, certain=view.vouching >= self.pool.quorum.r)
 
     # ---- resolving (under the key lock) ------------------------------------------------------------------------------
-    async def resolve(self, view: View) -> Found | None:
+    async def resolve(self, view: View, reading: bool = True) -> Found | None:
         """Settle the fate of every row from the newest down to the first committed one, which is returned."""
         for version in view.versions:
             fate = view.judge(version)
             if fate is Fate.FINISH:
                 await self._finish(view, version)
-                return await self.resolve(self.look(version.id.space, version.id.key))
+                return await self.resolve(self.look(version.id.space, version.id.key), reading)
             if fate is Fate.COMMITTED:
-                return self.serve(view, version)
+                return self.serve(view, version, reading)
             if fate is Fate.OPEN:
                 raise Unavailable("an unfinished write can be neither completed nor taken back with these volumes")
             if fate is Fate.NEVER:
@@ -134,7 +134,7 @@ class Committer:
         """A write that never committed: say so where the volumes can be reached."""
         w = version.record.w
         if len(view.rows) >= self.pool.n - w + 1:
-            await self.insert(version.id, version.record, State.ABORTED, self.pool.up(), None, view)
+            await self.insert(version.id, version.record, State.ABORTED, self.pool.up(), None, view, stored=version.stored)
         elif view.vouching < self.pool.quorum.r:
             raise Unavailable("too few volumes answer to take an unfinished write back")
 
@@ -155,7 +155,7 @@ class Committer:
                 ready.append(lane.slot)
         lanes = [lane for lane in self.pool.up() if lane.slot in ready]
         everybody = (1 << self.pool.n) - 1
-        done = await self.insert(version.id, record, State.PENDING, lanes, inline, view, everybody)
+        done = await self.insert(version.id, record, State.PENDING, lanes, inline, view, everybody, stored=version.stored)
         if len(done) < record.w:
             raise Unavailable("an unfinished write could not be completed")
         self.settler.add(version.id, record, done)
@@ -172,8 +172,9 @@ class Committer:
             if shard is not None:
                 inline |= shard
                 ready.append(lane)
-        done = await self.insert(version.id, record, State.COMMITTED, ready, inline, view) if ready else set()
-        holders = set(version.present) | done
+        holders = set(version.present)
+        if ready:
+            holders |= await self.insert(version.id, record, State.COMMITTED, ready, inline, view, stored=version.stored)
         self.settler.add(version.id, record, holders)
         return holders
 
@@ -212,7 +213,7 @@ class Committer:
     async def commit_locked(self, draft: Draft) -> Record:
         """`commit` for a caller that holds the key lock."""
         view = self.admit(draft.space, draft.key, draft.k)
-        found = await self.resolve(view)
+        found = await self.resolve(view, reading=False)
         if view.versions and view.judge(view.versions[0]) is not Fate.COMMITTED:
             view = self.admit(draft.space, draft.key, draft.k)
         draft.check(found)
@@ -230,34 +231,35 @@ class Committer:
 
     async def _take_back(self, id: RowId, record: Record, view: View, lanes: list[Lane]) -> None:
         """A write that missed its quorum: abort it on every volume that can be reached, and raise."""
+        full = any(isinstance(lane.trouble, VolumeFull) for lane in lanes)
         aborted = await self.insert(id, record, State.ABORTED, self.pool.up(), None, view)
         self.settler.wake()
         if len(aborted) < self.pool.n - record.w + 1:
             raise OutcomeUnknown("too few volumes answered to store or to take back the write")
-        if any(isinstance(lane.trouble, VolumeFull) for lane in lanes):
+        if full:
             raise InsufficientStorage("too few volumes have room")
         raise Unavailable("too few volumes answered; nothing was stored")
 
     async def insert(
         self, id: RowId, record: Record, state: State, lanes: list[Lane], inline: Mapping[int, bytes] | None,
-        view: View, to: int | None = None, guard: bool = False,
+        view: View, to: int | None = None, guard: bool = False, stored: bytes | None = None,
     ) -> set[int]:
         """Put a row on those lanes; return the slots that have it. `guard`: not where a newer row is."""
-        stored = pack(record)
+        stored = pack(record) if stored is None else stored
         mask = sum(1 << lane.slot for lane in lanes) if to is None else to
         futures: dict[asyncio.Future[None], Lane] = {}
         for lane in lanes:
             shard = inline.get(lane.slot) if inline else None
             row = Insert(id, state, mask, stored, record.write_ids, shard, guard)
             try:
-                futures[lane.apply((row, self._head(id, record, state, view, lane.slot)), self.pool.durable)] = lane
+                futures[lane.apply((row, self.head(id, record, state, view, lane.slot)), self.pool.durable)] = lane
             except (VolumeError, Overloaded) as error:
                 self.pool.lost(lane, error)
         await self._wait(futures, record.w)
         return {lane.slot for future, lane in futures.items() if self._took(future, lane)}
 
     @staticmethod
-    def _head(id: RowId, record: Record, state: State, view: View, slot: int) -> Head:
+    def head(id: RowId, record: Record, state: State, view: View, slot: int) -> Head:
         """What LIST shows of the key on that volume once the row is there: after an abort, the newest that did commit. (Not
         the newest pending one: that may be aborted next, and a head that points to nothing hides the key.)"""
         if state is not State.ABORTED:
@@ -280,12 +282,20 @@ class Committer:
         """Whether the row is there for sure; what a straggler does later is found by the journal."""
         if not future.done():
             future.add_done_callback(lambda late: late.cancelled() or late.exception())
+            self.pool.loop.call_later(DEADLINE - STRAGGLER, self._give_up, future, lane)
             return False
         error = future.exception()
         if error is None:
+            lane.trouble = None
             return True
         if not isinstance(error, VolumeError):
             raise error
         lane.trouble = error
         self.pool.lost(lane, error)
         return False
+
+    @staticmethod
+    def _give_up(future: asyncio.Future[None], lane: Lane) -> None:
+        """Past its deadline a volume counts as not answering."""
+        if not future.done():
+            lane.overdue(future)

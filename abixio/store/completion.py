@@ -16,7 +16,7 @@ from abixio.store.bucketstore import Buckets
 from abixio.store.commit import Committer, Draft, Found
 from abixio.store.composite import composite
 from abixio.store.lister import Query
-from abixio.store.multipart import upload_name
+from abixio.store.multipart import upload_name, uploads_space
 from abixio.store.objects import Objects, check_against
 from abixio.store.pages import Pages
 from abixio.store.record import Part, Record
@@ -54,7 +54,8 @@ class Completion:
         return info_of(await self._objects.sheltered(self._complete(bucket, key, upload_id, parts, condition, checksums or {})))
 
     async def _complete(
-        self, bucket: Bucket, key: str, upload_id: str, parts: Sequence[PartRef], condition: Condition, checksums: Mapping[str, str]
+        self, bucket: Bucket, key: str, upload_id: str, parts: Sequence[PartRef], condition: Condition,
+        checksums: Mapping[str, str],
     ) -> Record:
         space, name = upload_name(bucket, key, upload_id)
         locks = self._committer.locks
@@ -131,6 +132,14 @@ class Completion:
                 await self._bury(space, name, bytes.fromhex(upload_id))
 
         await self._objects.sheltered(work())
+
+    async def abort_all(self, bucket: Bucket) -> None:
+        """All uploads of a bucket that is about to go; its lock is held."""
+        space = uploads_space(bucket)
+        while (page := await self._pages.get(Query(space, b"", b"", b"", 1000))).found:
+            for name, found in page.found.items():
+                async with self._committer.locks.exclusive(space, name):
+                    await self._bury(space, name, found.record.upload)
 
     async def _bury(self, space: bytes, name: bytes, id: bytes) -> None:
         """Write the upload's tombstone; its key lock is held."""

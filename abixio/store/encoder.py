@@ -47,12 +47,13 @@ class Encoder:
         self._seeds = [block_seed(write_id, number, slot) for slot in layout.slots]
         self._digests = Digests(digests)
         self._sums = [bytearray() for _ in layout.slots]
-        self._hashes = [blake3() for _ in layout.slots]
+        self._hashes: list[blake3] = []
         self._blocks = 0
 
     def encode(self, stripe: Cut) -> None:
         """A stripe that goes to shard files. All but the last are whole chunks."""
         self._arithmetic(stripe)
+        self._hashes = self._hashes or [blake3() for _ in self._seeds]
         for piece, seed, sums, running in zip(stripe.stored, self._seeds, self._sums, self._hashes, strict=True):
             sums += block_sums(piece, seed, self._blocks)
             running.update(piece)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import AsyncExitStack
 from typing import Final
 
 from abixio.errors import AbixioError, VolumeError
@@ -14,7 +15,7 @@ from abixio.store.commit import Committer
 from abixio.store.lane import Lane
 from abixio.store.resolve import Fate, Version, View
 from abixio.store.settle import Settler, drop
-from abixio.volume.interface import RowId, State
+from abixio.volume.interface import Head, RowId, State
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Journal:
 
     async def _work(self) -> None:
         while True:
+            self._settler.wake()  # files that a reader held, or that were too many for one cycle
             try:
                 await self.run_once()
             except AbixioError as error:
@@ -64,6 +66,7 @@ class Journal:
         for lane in self._pool.up():
             keys |= await self._entries(lane)
         now, done = self._pool.loop.time(), 0
+        self._later = {key: later for key, later in self._later.items() if later[0] > now - LONGEST}
         for key in keys:
             if self._later.get(key, (0.0, 0.0))[0] <= now:
                 done += await self._try(key)
@@ -97,7 +100,13 @@ class Journal:
     async def settle(self, space: bytes, key: bytes) -> bool:
         """Bring one key to rest as far as the volumes allow; True when nothing is left to do."""
         committer = self._committer
-        async with committer.locks.exclusive(space, key):
+        owner = self._upload_of(committer.look(space, key))
+        async with AsyncExitStack() as held:
+            if owner is not None:
+                await held.enter_async_context(committer.locks.shared(*owner))
+            await held.enter_async_context(committer.locks.exclusive(space, key))
+            if owner is not None and committer.glance(*owner) is None:
+                return await self._orphan(committer.look(space, key))
             await committer.resolve(committer.look(space, key))
             view = committer.look(space, key)
             for version in view.versions:
@@ -106,14 +115,32 @@ class Journal:
                 await self._collect(view, version)
         return True
 
+    @staticmethod
+    def _upload_of(view: View) -> tuple[bytes, bytes] | None:
+        """The space and key of the upload that a part belongs to."""
+        record = view.versions[0].record if view.versions else None
+        return (record.upload[:16], record.upload[16:]) if record is not None and record.kind == "part" else None
+
+    async def _orphan(self, view: View) -> bool:
+        """A part of an upload that has ended goes, wherever it is."""
+        for lane in self._pool.up():
+            for row in view.rows.get(lane.slot, []):
+                await lane.apply((drop(row), Head(row.id.space, row.id.key, None)), durable=False)
+        self._settler.wake()
+        return True
+
     async def _collect(self, view: View, version: Version) -> None:
         """An aborted row: goes once every slot holds it as aborted, in a way that survives a power cut."""
         if len(view.rows) < self._pool.n or view.vouching < self._pool.n:
             return
         rows = version.copies
         if len(rows) < self._pool.n or any(row.state is not State.ABORTED for row in rows.values()):
-            await self._committer.insert(version.id, version.record, State.ABORTED, self._pool.up(), None, view)
+            lanes, stored = self._pool.up(), version.stored
+            await self._committer.insert(version.id, version.record, State.ABORTED, lanes, None, view, stored=stored)
             return
-        await self._settler.barrier()
+        if len(await self._settler.barrier()) < self._pool.n:
+            return
         for lane in self._pool.up():
-            await lane.apply((drop(rows[lane.slot]),), durable=False)
+            head = self._committer.head(version.id, version.record, State.ABORTED, view, lane.slot)
+            await lane.apply((drop(rows[lane.slot]), head), durable=False)
+        self._settler.wake()

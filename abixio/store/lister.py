@@ -8,10 +8,11 @@ in every volume's scan.
 from __future__ import annotations
 
 from bisect import bisect_left
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from abixio.errors import Unavailable, VolumeError
+from abixio.errors import CatalogCorrupt, Unavailable, VolumeError
 from abixio.store.commit import Committer, Found
 from abixio.store.lane import Lane
 from abixio.store.record import unpack
@@ -118,13 +119,14 @@ class Lister:
     def _visible(self, space: bytes, key: bytes, row: Row | None) -> Found | Literal[False] | None:
         """What a reader would find: False when nothing, None when it would have to take the key lock."""
         if row is not None and row.state is State.COMMITTED:
-            return Found(unpack(row.record), {})
+            with suppress(CatalogCorrupt):
+                return Found(unpack(row.record), {})
         view = self._committer.look(space, key)
         if not view.versions:
             return False
         if view.judge(view.versions[0]) is not Fate.COMMITTED:
             return None
-        return self._committer.serve(view, view.versions[0]) or False
+        return self._committer.serve(view, view.versions[0], reading=False) or False
 
     def _range(
         self, space: bytes, start: bytes, stop: bytes | None, limit: int

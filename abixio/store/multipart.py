@@ -129,12 +129,13 @@ class Uploads:
         assert layout is not None
         space, name = bytes.fromhex(upload_id), number.to_bytes(4, "big")
         self._committer.admit(space, name, layout.k)
+        owner = b"".join(upload_name(bucket, key, upload_id))
         received = await receive(self._pool, layout, number, source, self._pool.config.etag, real_md5, allow_inline=False)
 
         def build(seq: int, w: int, found: Found | None) -> Record:
             return Record(
                 "part", space, name, seq, w, modified=time.time_ns() // 1_000_000, size=received.part.size, etag=received.etag,
-                layout=layout, parts=(received.part,), checksums=received.checksums,
+                layout=layout, parts=(received.part,), checksums=received.checksums, upload=owner,
             )
 
         work = self._objects.finish_and_commit(received, build, always, self._open(bucket, key, upload_id))

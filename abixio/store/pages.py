@@ -33,7 +33,7 @@ class Pages:
             page = await pool.loop.run_in_executor(pool.executor, self._lister.page, query)
             found: dict[bytes, Found] = {}
             for key, seen in page.entries.items():
-                sure = seen if seen is not None else await self._committer.current(query.space, key)
+                sure = seen if seen is not None else await self._committer.current(query.space, key, reading=False)
                 if sure is not None:
                     found[key] = sure
             if found or page.prefixes or not page.truncated:

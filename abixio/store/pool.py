@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from abixio.config import Config
 from abixio.errors import AbixioError
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from abixio.store.buffers import BufferPool
 
 _log = logging.getLogger(__name__)
+
+MAX_BAD: Final = 10_000
+"""Bad shards remembered between repairs: some MiB. What is forgotten, the next read of it reports again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class Pool:
         self.loop = loop
         self.lanes: list[Lane | None] = [Lane(volumes[slot], loop) if slot in volumes else None for slot in range(n)]
         self.filling = set(filling)
+        self.regressed: set[int] = set()
         self.pins: Counter[bytes] = Counter()
         self.bad: dict[tuple[bytes, int], Record] = {}
 
@@ -70,18 +74,15 @@ class Pool:
         """How many of those slots may speak by silence: all that are not filling."""
         return sum(slot not in self.filling for slot in slots)
 
-    def answers(self) -> Iterator[Lane]:
-        """`up`, for loops that call a volume and may lose it on the way."""
-        yield from self.up()
-
     def lost(self, lane: Lane, error: AbixioError) -> None:
         """A volume failed to answer a read: said once per error, the volume stays in service."""
         _log.warning("volume %d: %s", lane.slot, error)
 
     def report_bad(self, record: Record, slot: int) -> None:
-        """A read met a shard that is gone or rotten: remembered for repair."""
+        """A read met a shard that is gone or rotten: remembered for repair, up to MAX_BAD of them."""
         for write_id in record.write_ids:
-            self.bad.setdefault((write_id, slot), record)
+            if len(self.bad) < MAX_BAD:
+                self.bad.setdefault((write_id, slot), record)
 
     async def close(self) -> None:
         """Finish what is queued and close every volume."""

@@ -82,7 +82,8 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     settings: dict[str, str] = {}
     """Of a bucket: ftt, region, id; of an upload: its id, checksum algorithm and type."""
     upload: bytes = b""
-    """The upload that an object was completed from."""
+    """Of an upload, of the object completed from it, and of the tombstone of an upload: the upload's id. Of a part: the space and
+    the key of its upload's record."""
 
     @property
     def write_ids(self) -> tuple[bytes, ...]:
@@ -106,7 +107,10 @@ def unpack(stored: bytes) -> Record:
     body = stored[:-8]
     if xxh3_64_intdigest(body) != int.from_bytes(stored[-8:], "little"):
         raise CatalogCorrupt("a record does not match its hash")
-    record = _decode(body)
+    try:
+        record = _decode(body)
+    except msgspec.MsgspecError as error:
+        raise CatalogCorrupt(f"a record that this version does not understand: {error}") from error
     if record.format != FORMAT or not _KNOWN_FEATURES.issuperset(record.incompat):
         raise CatalogCorrupt(f"a record of format {record.format} needs {record.incompat}, which this version lacks")
     return record

@@ -6,6 +6,7 @@ silent slots. A slot is silent when its volume is down, or is filling and shows 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -44,6 +45,11 @@ class Version:
             raise DataLost(f"the record of {self.id.key!r}: {error}") from error
 
     @property
+    def stored(self) -> bytes:
+        """The record byte for byte, with fields that this version does not know."""
+        return next(iter(self.copies.values())).record
+
+    @property
     def present(self) -> dict[int, Row]:
         """The copies that are not aborted."""
         return {slot: row for slot, row in self.copies.items() if row.state is not State.ABORTED}
@@ -71,14 +77,18 @@ class View:
     rows: dict[int, list[Row]]
     """By slot, for every volume that answered."""
     filling: frozenset[int]
+    regressed: frozenset[int] = frozenset()
+    """Filling volumes that went back in time: what only they show may have been deleted since."""
 
     @classmethod
-    def of(cls, n: int, rows: dict[int, list[Row]], filling: frozenset[int]) -> View:
+    def of(
+        cls, n: int, rows: dict[int, list[Row]], filling: frozenset[int], regressed: frozenset[int] = frozenset()
+    ) -> View:
         """A view in which a volume that shows an unsound record, where others show another, counts as silent."""
         seen: dict[RowId, bytes] = {}
         if any(seen.setdefault(row.id, row.record) != row.record for own in rows.values() for row in own):
             rows = {slot: own for slot, own in rows.items() if all(_sound(row) for row in own)}
-        return cls(n, rows, filling)
+        return cls(n, rows, filling, regressed)
 
     @cached_property
     def versions(self) -> list[Version]:
@@ -97,7 +107,12 @@ class View:
     @property
     def highest_m(self) -> int:
         """The greatest fault tolerance among the key's rows, -1 without any data row."""
-        return max((v.record.layout.m for v in self.versions if v.record.layout is not None), default=-1)
+        highest = -1
+        for version in self.versions:
+            with suppress(DataLost):  # a rotten old row must not stop all writes of its key
+                if version.record.kind in DATA_KINDS and version.record.layout is not None:
+                    highest = max(highest, version.record.layout.m)
+        return highest
 
     @property
     def newest_seq(self) -> int:
@@ -106,6 +121,9 @@ class View:
     def judge(self, version: Version) -> Fate:
         """The fate of a row, if no living writer works on it."""
         copies, w = version.copies, version.record.w
+        if self.regressed.issuperset(copies):
+            denied = sum(slot not in self.filling for slot in self.rows)
+            return Fate.NEVER if denied >= self.n - w + 1 else Fate.OPEN
         aborted = sum(row.state is State.ABORTED for row in copies.values())
         present = len(copies) - aborted
         if present >= w or any(row.state is State.COMMITTED for row in copies.values()):

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
-from abixio.errors import AbixioError, VolumeError
+from abixio.errors import AbixioError, CatalogCorrupt
 from abixio.store.lane import Lane
 from abixio.store.pool import Pool
 from abixio.store.record import Record, unpack
@@ -26,6 +26,10 @@ INTERVAL: Final = {"fsync": 0.05, "page-cache": 1.0}
 """Seconds between cycles: with synced answers a cycle costs no sync, otherwise it costs one per volume."""
 BATCH: Final = 256
 """Keys per transaction of a cycle: keeps the volume's thread free for writers in between."""
+PATIENCE: Final = 30.0
+"""Seconds that a cycle waits for one volume."""
+PEERS: Final = 10.0
+"""Seconds between barriers where answers are synced: so old is what a restored snapshot is recognised by."""
 GARBAGE: Final = 1000
 """Files unlinked per cycle and volume."""
 
@@ -49,6 +53,7 @@ class Settler:
         self._running: set[RowId] = set()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._last_barrier = 0.0
 
     def add(self, id: RowId, record: Record, slots: Iterable[int]) -> None:
         """A row that is on W volumes at least."""
@@ -75,6 +80,7 @@ class Settler:
             self._task = None
         await self.cycle()
         await self.cycle()
+        await self.barrier()
 
     async def _work(self) -> None:
         while True:
@@ -92,13 +98,21 @@ class Settler:
         fresh, self._fresh = self._fresh, {}
         second, self._round_two = self._round_two, {}
         self._running = {*fresh, *second}
+        everybody = set(range(self.pool.n))
         try:
-            if second or (fresh and not self.pool.durable):
-                await self.barrier()
-            await asyncio.gather(*(self._settle_lane(lane, fresh) for lane in self.pool.up()))
+            now = self.pool.loop.time()
+            if second or (fresh and (not self.pool.durable or now - self._last_barrier > PEERS)):
+                self._last_barrier = now
+                safe = await self.barrier()
+                if safe != everybody:
+                    second = {}
+                if not self.pool.durable:
+                    for entry in fresh.values():
+                        entry.slots &= safe
+                    fresh = {id: entry for id, entry in fresh.items() if len(entry.slots) >= entry.record.w}
+            await self._each(lambda lane: self._settle_lane(lane, fresh))
             if second:
-                await asyncio.gather(*(self._collect_lane(lane, second) for lane in self.pool.up()))
-            everybody = set(range(self.pool.n))
+                await self._each(lambda lane: self._collect_lane(lane, second))
             for id, entry in fresh.items():
                 if entry.record.kind == "tombstone" and entry.purged == everybody and not self.pool.filling:
                     self._round_two[id] = entry.record
@@ -107,20 +121,41 @@ class Settler:
         if self._round_two:
             self._wake.set()
 
-    async def barrier(self) -> None:
-        """Every volume that is up: sync, and tell the others how far its commit counter is now safe."""
-        async def one(lane: Lane) -> tuple[int, int] | None:
+    async def barrier(self) -> set[int]:
+        """Every volume that is up: sync, and tell the others how far its commit counter is now safe. Returns the slots where
+        that was done."""
+        safe: dict[int, int] = {}
+
+        async def one(lane: Lane) -> None:
             try:
                 commits = lane.volume.notes().get("commits", 0)
                 await lane.run(lane.volume.barrier)
-            except VolumeError as error:
+            except AbixioError as error:
                 self.pool.lost(lane, error)
-                return None
-            return lane.slot, commits
+                return
+            safe[lane.slot] = commits
 
-        safe = [x for x in await asyncio.gather(*(one(lane) for lane in self.pool.up())) if x is not None]
-        notes: Change = [Note(f"peer{slot}", commits) for slot, commits in safe]
-        await asyncio.gather(*(self._apply(lane, [notes]) for lane in self.pool.up()))
+        await self._each(one)
+        done = set(safe)
+        notes: Change = [Note(f"peer{slot}", commits) for slot, commits in safe.items()]
+
+        async def tell(lane: Lane) -> None:
+            await self._apply(lane, [notes])
+
+        await self._each(tell)
+        return done
+
+    async def _each(self, work: Callable[[Lane], Coroutine[Any, Any, None]]) -> None:
+        """On every volume that is up, at the same time. One that takes too long is left behind, and down until it is done."""
+        tasks = {self.pool.loop.create_task(work(lane)): lane for lane in self.pool.up()}
+        if not tasks:
+            return
+        done, late = await asyncio.wait(tasks, timeout=PATIENCE)
+        for task in late:
+            tasks[task].overdue(task)
+            task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        for task in done:
+            task.result()
 
     async def _settle_lane(self, lane: Lane, fresh: dict[RowId, _Entry]) -> None:
         """T2 on one volume, and the unlinking that it allows."""
@@ -141,11 +176,11 @@ class Settler:
         return [self._t2(lane, id, entry) for id, entry in entries.items()]
 
     def _t2(self, lane: Lane, id: RowId, entry: _Entry) -> list[Op]:
-        """Mark the row committed and drop what it hides; on the volume's thread."""
-        ops: list[Op] = [Mark(id, State.COMMITTED)]
+        """Mark the row committed and drop what it hides, unless a newer row took its place; on the volume's thread."""
         rows = lane.volume.rows(id.space, id.key)
-        if any(row.id == id for row in rows):
-            ops += [drop(row) for row in rows if hides(entry.record, row)]
+        if not any(row.id == id and row.state is not State.ABORTED for row in rows):
+            return []
+        ops: list[Op] = [Mark(id, State.COMMITTED), *(drop(row) for row in rows if hides(entry.record, row))]
         if entry.record.kind == "tombstone" and entry.record.upload:
             ops += self._parts(lane, entry.record.upload)
         if len(entry.slots) == self.pool.n and entry.record.kind != "tombstone":
@@ -170,13 +205,15 @@ class Settler:
 
     async def _unlink(self, lane: Lane) -> None:
         """Remove files that no row names and no reader holds."""
-        def work() -> None:
+        def work() -> int:
             found = [id for id in lane.volume.garbage(GARBAGE) if id not in self.pool.pins]
             if found:
                 lane.volume.unlink(found)
+            return len(found)
 
         try:
-            await lane.run(work)
+            if await lane.run(work) == GARBAGE:
+                self._wake.set()
         except AbixioError as error:
             self.pool.lost(lane, error)
 
@@ -198,7 +235,10 @@ class Settler:
 
 def drop(row: Row) -> Drop:
     """Delete that row and let go of its shards."""
-    return Drop(row.id, unpack(row.record).write_ids)
+    try:
+        return Drop(row.id, unpack(row.record).write_ids)
+    except CatalogCorrupt:
+        return Drop(row.id)  # what it named is for the scanner
 
 
 def hides(record: Record, row: Row) -> bool:

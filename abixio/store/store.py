@@ -37,11 +37,11 @@ from abixio.store.types import (
 class Store:
     """Opened with `await Store.start(pool)`, closed with `aclose`, which closes the pool too."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, newest_seq: int) -> None:
         self.pool = pool
         self.n = pool.n
         self.settler = Settler(pool)
-        self.committer = Committer(pool, KeyLocks(), Clock(newest_seq(pool)), self.settler)
+        self.committer = Committer(pool, KeyLocks(), Clock(newest_seq), self.settler)
         self.journal = Journal(self.committer, self.settler)
         self._pages = Pages(self.committer)
         self._buckets = Buckets(self.committer, self._pages)
@@ -54,7 +54,7 @@ class Store:
         """Check what a crash or a restored snapshot may have done to the volumes, then serve; repair goes on meanwhile."""
         await mark_regressed(pool)
         await verify_unclean(pool)
-        store = cls(pool)
+        store = cls(pool, await newest_seq(pool))
         store.settler.start()
         store.journal.start()
         return store
@@ -68,7 +68,7 @@ class Store:
 
     # ---- buckets -----------------------------------------------------------------------------------------------------
     async def create_bucket(self, name: str, owner: str, settings: Mapping[str, str]) -> Bucket:
-        return await self._buckets.create(name, owner, settings)
+        return await self._objects.sheltered(self._buckets.create(name, owner, settings))
 
     async def bucket(self, name: str) -> Bucket:
         return await self._buckets.find(name)
@@ -77,7 +77,7 @@ class Store:
         return await self._buckets.all()
 
     async def delete_bucket(self, name: str) -> None:
-        await self._buckets.delete(name)
+        await self._objects.sheltered(self._buckets.delete(name, self._completion.abort_all))
 
     # ---- objects -----------------------------------------------------------------------------------------------------
     async def put(self, bucket: Bucket, key: str, spec: PutSpec, source: Source) -> ObjectInfo:

@@ -102,6 +102,7 @@ class _Upload:
         self._shards: ShardSet | None = None
         self._inline: list[bytes] | None = None
         self._job: asyncio.Future[None] | None = None
+        """Done when the stripe is encoded and its parity is on its way to the lanes."""
 
     async def run(self) -> Received:
         while not self._ended:
@@ -140,7 +141,7 @@ class _Upload:
         await self._encoded()
         stripe = cut(self._layout, buffer.view, length)
         if self._ended and self._stripe == 0 and self._allow_inline and len(stripe.stored[0]) <= INLINE_LIMIT:
-            await self._keep(self._encoder, stripe, buffer)
+            self._keep(self._encoder, stripe, buffer)
             return
         if self._shards is None:
             self._shards = self._open()
@@ -186,7 +187,7 @@ class _Upload:
                 lanes[index] = lane
         return ShardSet(lanes, self._layout.k, self._write_id, self._pool.loop)
 
-    async def _keep(self, encoder: Encoder, stripe: Cut, buffer: StripeBuffer) -> None:
+    def _keep(self, encoder: Encoder, stripe: Cut, buffer: StripeBuffer) -> None:
         """Make inline shards of the whole body."""
         if len(stripe.data) <= ON_LOOP:
             self._inline = encoder.inline(stripe)
@@ -208,9 +209,15 @@ class _Upload:
                 shards.write(number, index, stripe.stored[index], buffer)
 
         def encoded(done: asyncio.Future[None]) -> None:
-            if done.exception() is None:
+            try:
+                done.result()
                 parity_ready()
-            buffer.drop()
+            except Exception as error:
+                passed_on.set_exception(error)
+            else:
+                passed_on.set_result(None)
+            finally:
+                buffer.drop()
 
         for index in range(k):
             shards.write(number, index, stripe.stored[index], buffer)
@@ -219,8 +226,8 @@ class _Upload:
             parity_ready()
             return
         buffer.hold()
-        self._job = self._pool.loop.run_in_executor(self._pool.executor, encoder.encode, stripe)
-        self._job.add_done_callback(encoded)
+        self._job = passed_on = self._pool.loop.create_future()
+        self._pool.loop.run_in_executor(self._pool.executor, encoder.encode, stripe).add_done_callback(encoded)
 
     async def _encoded(self) -> None:
         """Wait for the job before: digests run in order. The wait can be cancelled, the job cannot: it has the buffer."""

@@ -33,13 +33,13 @@ class WrongLength(Exception):
     """A handler's stream gives more or fewer bytes than it promised. A defect; never leaves the transport."""
 
 
-def send_whole(outlet: Outlet, response: Response, body: bytes, method: str, close: bool, keep: bool) -> None:
+def send_whole(outlet: Outlet, response: Response, body: bytes, method: str, *, close: bool, keep: bool) -> None:
     """A body that is there already. ClientDisconnected."""
     head = _head(response, len(body), method, close, keep)
     outlet.send(head, b"" if bodiless(response.status, method) else body)
 
 
-async def send_stream(outlet: Outlet, response: Response, body: Stream, method: str, close: bool, keep: bool) -> None:
+async def send_stream(outlet: Outlet, response: Response, body: Stream, method: str, *, close: bool, keep: bool) -> None:
     """A body that comes in slices. ClientDisconnected, or whatever the stream raises. Closes the stream in every case."""
     try:
         head = _head(response, body.length, method, close, keep)

@@ -97,9 +97,9 @@ class Exchange:
         head, line, body = self._head, self._line, response.body
         self.keep = keep = head.keep_alive and not response.close and not self._shared.draining and self._reusable()
         if isinstance(body, bytes):
-            send_whole(line, response, body, head.method, not keep, keep and not head.modern)
+            send_whole(line, response, body, head.method, close=not keep, keep=keep and not head.modern)
         else:
-            await send_stream(line, response, body, head.method, not keep, keep and not head.modern)
+            await send_stream(line, response, body, head.method, close=not keep, keep=keep and not head.modern)
         if line.full:
             await line.drained()
 

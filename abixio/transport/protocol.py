@@ -121,6 +121,8 @@ class Connection(asyncio.BufferedProtocol):
         return self._flow.paused
 
     async def drained(self) -> None:
+        if self._stage is Stage.LOST:
+            raise ClientDisconnected("the client went away before the end of the answer")
         self._mark = -self._transport.get_write_buffer_size()
         self._deadline.set(self._limits.write_seconds)
         try:
@@ -163,6 +165,9 @@ class Connection(asyncio.BufferedProtocol):
         self._searched = 0
         raw = bytes(ahead[: end + len(END)])
         del ahead[: end + len(END)]
+        self._read_head(raw)
+
+    def _read_head(self, raw: bytes) -> None:
         try:
             head = parse_head(raw, self._limits)
         except RequestError as error:
@@ -295,6 +300,12 @@ class Connection(asyncio.BufferedProtocol):
 
     # ---- bytes, by stage ---------------------------------------------------------------------------------------------
     def _take_head(self, count: int) -> None:
+        if not self.ahead:
+            # Nearly always a head comes alone and whole.
+            raw = bytes(self._room[:count])
+            if raw.find(END) == count - len(END) and raw[:1].isupper():
+                self._read_head(raw)
+                return
         self.ahead += self._room[:count]
         self._next_request()
 
@@ -340,6 +351,8 @@ class Connection(asyncio.BufferedProtocol):
         body = self._body
         if body is not None and body.open:
             body.arrived(nbytes, self._room)
+            if body.open:
+                return
         else:
             self._TAKERS[self._stage](self, nbytes)
         self._steer()

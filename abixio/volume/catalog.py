@@ -110,9 +110,7 @@ class Catalog:
     def _write(self, call: Callable[[], T], durable: bool) -> T:
         try:
             if durable is not self._synchronous:
-                # SQLite obeys while it prepares this statement: a cached one would do nothing
-                level = "FULL" if durable else "NORMAL"
-                self._connection.execute(f"PRAGMA synchronous = {level}", can_cache=False)
+                self._connection.pragma("synchronous", "FULL" if durable else "NORMAL")
                 self._synchronous = durable
             if self._pages >= _WAL_LIMIT_PAGES:
                 self._empty_wal()
@@ -157,7 +155,6 @@ class Catalog:
             _persist_wal(connection)
             connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT}; PRAGMA cache_size = -{cache_kib}")
             connection.execute("PRAGMA temp_store = MEMORY; PRAGMA synchronous = NORMAL; PRAGMA cell_size_check = ON")
-            connection.pragma("user_version")  # only a first read finds the WAL; a checkpoint before it would do nothing
             if volume is not None:
                 catalog_schema.check(connection, self._path, volume)
             return connection

@@ -109,8 +109,8 @@ class LocalVolume:
         self._numbers = count()
         self._room_until = 0.0
         self._full: str | None = None
-        self._root = files.open(path)
         self._inode = files.inode(names.catalog(path))
+        self._root = files.open(path)
 
     @classmethod
     def open(cls, path: str, files: Files | None = None) -> LocalVolume:
@@ -242,8 +242,8 @@ class LocalVolume:
             steps.callback(self._lock.release)
             steps.callback(self.files.close, self._root)
             steps.callback(self._catalog.close)
-            if self._marked and self._out is None:
-                with suppress(VolumeError):
+            if self._marked:
+                with suppress(VolumeError):  # out of service: then nobody may say that all is well
                     self.barrier()
                     self._catalog.set_meta({_CLOSED: _YES})
             self._fail(VolumeUnusable("it was closed"))
