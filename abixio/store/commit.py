@@ -17,7 +17,7 @@ from abixio.store.lane import Lane
 from abixio.store.locks import KeyLocks
 from abixio.store.pool import Pool
 from abixio.store.rebuild import rebuild_shard
-from abixio.store.record import Record, pack
+from abixio.store.record import Record, pack, unpack
 from abixio.store.resolve import DATA_KINDS, LISTED_KINDS, Fate, Version, View
 from abixio.store.settle import Settler
 from abixio.volume.interface import Head, Insert, Row, RowId, State
@@ -68,14 +68,17 @@ class Committer:
 
     # ---- reading -----------------------------------------------------------------------------------------------------
     def look(self, space: bytes, key: bytes) -> View:
-        """The rows of a key on all volumes that answer."""
+        """What the volumes that answer say of a key."""
+        return View.of(self.pool.n, self._rows(space, key), frozenset(self.pool.filling), frozenset(self.pool.regressed))
+
+    def _rows(self, space: bytes, key: bytes) -> dict[int, list[Row]]:
         rows: dict[int, list[Row]] = {}
         for lane in self.pool.up():
             try:
                 rows[lane.slot] = lane.volume.rows(space, key)
             except VolumeError as error:
                 self.pool.lost(lane, error)
-        return View.of(self.pool.n, rows, frozenset(self.pool.filling), frozenset(self.pool.regressed))
+        return rows
 
     async def current(self, space: bytes, key: bytes, reading: bool = True) -> Found | None:
         """The newest committed record; None when there is none, or it is a delete. Unavailable when that cannot be told."""
@@ -88,13 +91,41 @@ class Committer:
 
     def glance(self, space: bytes, key: bytes, reading: bool = True) -> Found | None:
         """`current` without the lock: Unavailable also when only the lock could tell."""
-        view = self.look(space, key)
+        rows = self._rows(space, key)
+        found = self._agreed(rows)
+        if found is not None:
+            return found
+        view = View.of(self.pool.n, rows, frozenset(self.pool.filling), frozenset(self.pool.regressed))
         if not view.versions:
             self._nothing(view)
             return None
         if view.judge(view.versions[0]) is Fate.COMMITTED:
             return self.serve(view, view.versions[0], reading)
         raise _Doubt("the newest write of this key is not settled yet")
+
+    def _agreed(self, rows: dict[int, list[Row]]) -> Found | None:
+        """The common case without a view (20 us less): every volume answers with one and the same row, and one says that it
+        is committed."""
+        if len(rows) < self.pool.n or self.pool.filling:
+            return None
+        copies: dict[int, Row] = {}
+        first: Row | None = None
+        committed = False
+        for slot, own in rows.items():
+            if len(own) != 1:
+                return None
+            row = copies[slot] = own[0]
+            if first is None:
+                first = row
+            elif row.record != first.record or row.id != first.id:
+                return None
+            if row.state is State.ABORTED:
+                return None
+            committed = committed or row.state is State.COMMITTED
+        if first is None or not committed:
+            return None
+        record = unpack(first.record)
+        return Found(record, copies) if record.kind in LISTED_KINDS else None
 
     def _nothing(self, view: View) -> None:
         """Unavailable unless a negative answer is allowed."""

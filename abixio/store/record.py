@@ -6,6 +6,7 @@ know are refused when the writer marked them so (`incompat`), else preserved by 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, Literal
 
 import msgspec
@@ -93,6 +94,10 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Record).decode
+SMALL: Final = 2048
+"""Bytes of a stored record of one part, with all its metadata; those of thousands of parts are not worth remembering."""
+REMEMBERED: Final = 1024
+"""Records kept unpacked, 2 MiB at most: buckets, and objects that are read again and again."""
 _KNOWN_FEATURES: Final[frozenset[str]] = frozenset()
 
 
@@ -104,6 +109,10 @@ def pack(record: Record) -> bytes:
 
 def unpack(stored: bytes) -> Record:
     """CatalogCorrupt when the hash does not match or the record asks for a feature that this version does not know."""
+    return _remembered(stored) if len(stored) <= SMALL else _unpack(stored)
+
+
+def _unpack(stored: bytes) -> Record:
     body = stored[:-8]
     if xxh3_64_intdigest(body) != int.from_bytes(stored[-8:], "little"):
         raise CatalogCorrupt("a record does not match its hash")
@@ -114,3 +123,6 @@ def unpack(stored: bytes) -> Record:
     if record.format != FORMAT or not _KNOWN_FEATURES.issuperset(record.incompat):
         raise CatalogCorrupt(f"a record of format {record.format} needs {record.incompat}, which this version lacks")
     return record
+
+
+_remembered = lru_cache(REMEMBERED)(_unpack)
