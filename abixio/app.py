@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import ssl
 import sys
@@ -40,8 +41,9 @@ END_SECONDS: Final = 9.5
 """From the signal to the end, whatever hangs; supervisors usually kill after 10."""
 DRAIN_SECONDS: Final = 5.0
 """For running requests; the transport may take two more to cut the rest, and the volumes have to be closed after that."""
-EXTRA_THREADS: Final = 4
-"""Besides one for each core: they may all wait for pages of a slow disk while the arithmetic of uploads goes on."""
+EXTRA_THREADS: Final = 16
+"""Besides one for each core: they may all wait for pages of a slow disk while the arithmetic of uploads goes on. As many
+as a pool may have volumes."""
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -59,6 +61,8 @@ class _Ready:
 def run(config: Config) -> int:
     """Serve until a signal; the status to end with. StartupError when that cannot begin."""
     logs.configure(config.log_level, config.log_json)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return uvloop.run(_serve(_prepare(config)))
 
 

@@ -54,10 +54,17 @@ def _region(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return value
 
 
-def _option(name: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A flag that is an environment variable too."""
+def _domains(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
+    try:
+        return flags.parse_domains(values)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _option(name: str, *field: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A flag that is an environment variable too. `field`: the setting, when it has another name."""
     variable = "ABIXIO_" + name.removeprefix("--").replace("-", "_").upper()
-    return click.option(name, envvar=variable, show_envvar=True, show_default=True, **settings)
+    return click.option(name, *field, envvar=variable, show_envvar=True, show_default=True, **settings)
 
 
 _volumes = _option(
@@ -79,6 +86,10 @@ _volumes = _option(
     help="ETags of uploads over one stripe without Content-MD5: a fast hash marked -1, one that looks like an MD5, or MD5.",
 )
 @_option("--region", default=Config().region, callback=_region, help="Region that requests are signed for.")
+@_option(
+    "--domain", "domains", cls=_ListOption, multiple=True, default=(), callback=_domains, metavar="NAME",
+    help="Serve buckets as host names below it, as in bucket.s3.example.com; again for more.",
+)
 @_option(
     "--ftt", type=click.IntRange(0), default=None,
     help="Volumes an object may lose, when neither it nor its bucket says. [default: 1, or 0 with one volume]",

@@ -31,6 +31,8 @@ class Config:
     durability: Literal["fsync", "page-cache"] = "fsync"
     etag: Literal["auto", "xxh64", "md5"] = "auto"
     region: str = "us-east-1"
+    domains: tuple[str, ...] = ()
+    """Below each of them, buckets are host names."""
     ftt: int | None = None
     memory_budget: int = 512 * MIB
     tls_cert: str | None = None

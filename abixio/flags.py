@@ -1,4 +1,4 @@
-"""Values of flags that click has no type for: lists of directories with ranges, and sizes."""
+"""Values of flags that click has no type for: lists of directories with ranges, domains, and sizes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from typing import Final
 from abixio.config import GIB, KIB, MAX_VOLUMES, MIB
 
 _RANGE: Final = re.compile(r"\{(\d+)\.\.\.(\d+)\}")
+_DOMAIN: Final = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
+"""Labels of RFC 1123. The last one begins with a letter, so that no address is taken for a name."""
+MAX_DOMAIN: Final = 253 - 64
+"""A DNS name, less a bucket of 63 characters and the dot behind it."""
 _SIZE: Final = re.compile(r"(\d+)\s*([A-Za-z]*)")
 _UNITS: Final = {
     "": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB, "k": KIB, "m": MIB, "g": GIB, "kb": 10**3, "mb": 10**6, "gb": 10**9,
@@ -45,6 +49,18 @@ def _expand(pattern: str) -> Iterator[str]:
     for number in range(int(first), int(last) + 1):
         for tail in tails:
             yield f"{pattern[: found.start()]}{number:0{width}d}{tail}"
+
+
+def parse_domains(values: Iterable[str]) -> tuple[str, ...]:
+    """`s3.example.com,s3.local`, in lower case and each once. ValueError says what is wrong."""
+    domains: list[str] = []
+    for value in itertools.chain.from_iterable(value.split(",") for value in values):
+        domain = value.strip().rstrip(".").lower()
+        if len(domain) > MAX_DOMAIN or not _DOMAIN.fullmatch(domain):
+            raise ValueError(f"{value.strip()!r} is not a domain such as s3.example.com")
+        if domain not in domains:
+            domains.append(domain)
+    return tuple(domains)
 
 
 def parse_size(text: str) -> int:

@@ -356,12 +356,13 @@ def _chosen(have: Mapping[int, Stored], wanted: Sequence[PartRef]) -> list[Store
     for ref in wanted:
         part = have.get(ref.number)
         if part is None or part.record.etag != ref.etag:
-            raise InvalidPart(str(ref.number))
+            raise InvalidPart(str(ref.number), ref.etag)
         if any(part.record.checksums.get(name, value) != value for name, value in ref.checksums.items()):
-            raise InvalidPart(str(ref.number))
+            raise InvalidPart(str(ref.number), ref.etag)
         chosen.append(part)
-    if any(part.record.size < MIN_PART for part in chosen[:-1]):
-        raise PartTooSmall
+    for part in chosen[:-1]:
+        if part.record.size < MIN_PART:
+            raise PartTooSmall(str(part.record.parts[0].number), part.record.etag, str(part.record.size))
     return chosen
 
 

@@ -131,7 +131,7 @@ class Harness:
 
     def _before_send(self, request: Any, **_: Any) -> AWSResponse:
         split = urlsplit(request.url)
-        headers = {
+        headers = {"host": split.netloc} | {
             name: value.decode("latin-1") if isinstance(value, bytes) else str(value) for name, value in request.headers.items()
         }
         body = request.body or b""

@@ -18,3 +18,11 @@ assert _made is not None
 SAME_MODEL = botocore.__version__ == _made[1]
 """Whether the table was made from this very botocore: others know operations that it cannot name."""
 SHARED = sorted(set(MODEL.operation_names) & set(STATUS))
+SYNONYMS = {
+    "GetBucketLifecycle": "GetBucketLifecycleConfiguration",
+    "PutBucketLifecycle": "PutBucketLifecycleConfiguration",
+    "GetBucketNotification": "GetBucketNotificationConfiguration",
+    "PutBucketNotification": "PutBucketNotificationConfiguration",
+    "ListObjectAnnotations": "GetObjectAnnotation",
+}
+"""Operations that differ in no more than a parameter which does not matter before they are there: older name -> newer."""

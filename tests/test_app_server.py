@@ -166,3 +166,21 @@ def test_an_upload_that_never_ends_is_cut_and_leaves_nothing(make_server: MakeSe
     volume = server.volumes[0]
     assert list((volume / ".abixio/tmp").iterdir()) == []
     assert [path for path in (volume / "shards").rglob("*") if path.is_file()] == []
+
+
+def test_a_hung_disk_does_not_keep_the_process(tmp_path: Path) -> None:
+    """Its thread cannot be taken back: the process ends without it, in the time that a supervisor gives."""
+    program = """
+import asyncio, threading, time
+from abixio import app
+app.END_SECONDS = 0.5
+hung = threading.Thread(target=time.sleep, args=(60,))
+hung.start()
+app._stop(asyncio.Event())
+hung.join()
+"""
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", program], env=environment(), capture_output=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert b"ending without it" in done.stderr
+    assert time.monotonic() - started < 10

@@ -1,8 +1,8 @@
-"""Values of flags: lists of directories with ranges, and sizes."""
+"""Values of flags: lists of directories with ranges, domains, and sizes."""
 
 import pytest
 
-from abixio.flags import parse_size, parse_volumes
+from abixio.flags import parse_domains, parse_size, parse_volumes
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,23 @@ def test_sizes(text: str, size: int) -> None:
 def test_a_size_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="size such as"):
         parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("values", "domains"),
+    [
+        ([], ()), (["s3.example.com"], ("s3.example.com",)), (["S3.Example.com., x", "x"], ("s3.example.com", "x")),
+        (["a-1.b2"], ("a-1.b2",)),
+    ],
+)
+def test_domains_are_lower_case_and_each_once(values: list[str], domains: tuple[str, ...]) -> None:
+    assert parse_domains(values) == domains
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "a,", "a..b", ".a", "-a", "a-", "a_b", "a:9000", "127.0.0.1", "[::1]", "*.a", "ü.de", "a/b", "a" * 64, "a." * 99 + "a"],
+)
+def test_a_domain_that_is_none_is_refused(value: str) -> None:
+    with pytest.raises(ValueError, match="domain such as"):
+        parse_domains([value])

@@ -52,13 +52,15 @@ def test_without_anything_it_serves_the_defaults(served: list[Config]) -> None:
 def test_every_flag_reaches_the_server(served: list[Config]) -> None:
     arguments = (
         "--host ::1 --port 0 --volumes a,b{1...2} --volumes c --durability page-cache --etag md5 --region eu-x --ftt 2 "
+        "--domain s3.example.com,S3.local. --domain x "
         "--memory-budget 1GiB --tls-cert c.pem --tls-key k.pem --log-level debug --log-json"
     )
     assert main(arguments.split()) == 0
     assert served == [
         Config(
             volumes=("a", "b1", "b2", "c"), host="::1", port=0, durability="page-cache", etag="md5", region="eu-x", ftt=2,
-            memory_budget=GIB, tls_cert="c.pem", tls_key="k.pem", log_level="debug", log_json=True,
+            domains=("s3.example.com", "s3.local", "x"), memory_budget=GIB,
+            tls_cert="c.pem", tls_key="k.pem", log_level="debug", log_json=True,
         )
     ]
 
@@ -66,7 +68,8 @@ def test_every_flag_reaches_the_server(served: list[Config]) -> None:
 def test_every_flag_is_an_environment_variable(served: list[Config], monkeypatch: pytest.MonkeyPatch) -> None:
     variables = {
         "HOST": "::1", "PORT": "0", "VOLUMES": "a b,c{1...2}", "DURABILITY": "page-cache", "ETAG": "xxh64", "REGION": "eu-x",
-        "FTT": "0", "MEMORY_BUDGET": "1GiB", "TLS_CERT": "c.pem", "TLS_KEY": "k.pem", "LOG_LEVEL": "error", "LOG_JSON": "1",
+        "DOMAIN": "s3.example.com,x", "FTT": "0",
+        "MEMORY_BUDGET": "1GiB", "TLS_CERT": "c.pem", "TLS_KEY": "k.pem", "LOG_LEVEL": "error", "LOG_JSON": "1",
         "ACCESS_KEY": "somebody", "SECRET_KEY": "something",
     }
     for name, value in variables.items():
@@ -75,7 +78,8 @@ def test_every_flag_is_an_environment_variable(served: list[Config], monkeypatch
     assert served == [
         Config(
             volumes=("a b", "c1", "c2"), host="::1", port=0, durability="page-cache", etag="xxh64", region="eu-x", ftt=0,
-            memory_budget=GIB, tls_cert="c.pem", tls_key="k.pem", access_key="somebody", secret_key="something",
+            domains=("s3.example.com", "x"), memory_budget=GIB,
+            tls_cert="c.pem", tls_key="k.pem", access_key="somebody", secret_key="something",
             log_level="error", log_json=True,
         )
     ]
@@ -92,6 +96,7 @@ def test_help_names_every_flag_with_its_variable(capsys: pytest.CaptureFixture[s
     text = " ".join(capsys.readouterr().out.split())
     flags = [name for name in Config.__dataclass_fields__ if not name.endswith("_key") or name == "tls_key"]
     for name in flags:
+        name = name.removesuffix("s") if name == "domains" else name
         assert f"--{name.replace('_', '-')} " in text
         assert f"ABIXIO_{name.upper()}" in text
 
@@ -113,6 +118,8 @@ def test_help_names_every_flag_with_its_variable(capsys: pytest.CaptureFixture[s
         (["--etag", "sha1"], "--etag"),
         (["--region", "EU West"], "--region"),
         (["--region", ""], "--region"),
+        (["--domain", "s3.example.com:9000"], "--domain"),
+        (["--domain", ""], "--domain"),
         (["--ftt", "-1"], "--ftt"),
         (["--ftt", "x"], "--ftt"),
         (["--ftt", "1"], "1 volumes can lose at most 0"),

@@ -1,28 +1,20 @@
-"""Volumes that are removed, emptied, hurt, full or read-only, under a real server with objects of every FTT."""
+"""Volumes that are removed, emptied or hurt, under a real server with objects of every FTT."""
 
 from __future__ import annotations
 
-import hashlib
-import http.client
 import itertools
 import os
 import random
 import shutil
-import signal
 import sqlite3
-import subprocess
-import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.exceptions import BotoCoreError, ClientError
-from urllib3.exceptions import HTTPError
 
+from tests.e2e import BODIES, MIB, fill, got, outcome, read, shards
 from tests.server import Server, bring_back, empty, remove
 
 if TYPE_CHECKING:
@@ -30,12 +22,6 @@ if TYPE_CHECKING:
 
     from tests.conftest import MakeServer
 
-KIB, MIB = 1 << 10, 1 << 20
-BODIES = {
-    f"{ftt}/{name}": random.Random(f"{ftt}{name}").randbytes(size)
-    for ftt in range(4)
-    for name, size in (("empty", 0), ("small", 1000), ("large", 5 * MIB + 123))
-}
 RANGES = ((0, 0), (500, 999), (2 * MIB - 10, 2 * MIB + 10), (3 * MIB - 1, 3 * MIB), (5 * MIB, 5 * MIB + 122))
 
 
@@ -43,17 +29,6 @@ def subsets(quick: set[tuple[int, ...]]) -> list[Any]:
     """Every way to lose one to three of four volumes; those that are not in `quick` only with `-m slow`."""
     every = [subset for count in (1, 2, 3) for subset in itertools.combinations(range(4), count)]
     return [pytest.param(subset, marks=[] if subset in quick else pytest.mark.slow, id=str(subset)) for subset in every]
-
-
-def fill(s3: S3Client) -> None:
-    s3.create_bucket(Bucket="bucket")
-    for key, body in BODIES.items():
-        s3.put_object(Bucket="bucket", Key=key, Body=body, Metadata={"ec-ftt": key[0]})
-
-
-def read(s3: S3Client, key: str, **more: Any) -> bytes:
-    with s3.get_object(Bucket="bucket", Key=key, **more)["Body"] as body:
-        return body.read()
 
 
 def check(s3: S3Client, lost: int) -> None:
@@ -67,25 +42,6 @@ def check(s3: S3Client, lost: int) -> None:
                     assert read(s3, key, Range=f"bytes={first}-{last}") == body[first : last + 1], (key, first)
         else:
             assert got(s3, key) == 503, key
-
-
-def outcome(call: Any) -> int:
-    """The HTTP status of a call to boto3."""
-    try:
-        call()
-    except ClientError as error:
-        return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
-    return 200
-
-
-def put(s3: S3Client, key: str, body: bytes) -> int:
-    """The HTTP status of a PUT."""
-    return outcome(lambda: s3.put_object(Bucket="bucket", Key=key, Body=body))
-
-
-def got(s3: S3Client, key: str) -> int:
-    """The HTTP status of a GET."""
-    return outcome(lambda: read(s3, key))
 
 
 @pytest.fixture(scope="module")
@@ -237,10 +193,6 @@ def test_deletes_and_overwrites_outlast_volumes_that_were_away_meanwhile(stopped
 
 
 # ---- damage ----------------------------------------------------------------------------------------------------------
-def shards(volume: Path) -> list[Path]:
-    return sorted(path for path in (volume / "shards").rglob("*") if path.is_file())
-
-
 def flip(path: Path, offset: int) -> None:
     with path.open("r+b") as file:
         file.seek(offset, os.SEEK_SET if offset >= 0 else os.SEEK_END)
@@ -294,274 +246,4 @@ def test_a_volume_without_its_own_files_counts_as_lost(stopped: Server, name: st
     check(client, 1)
     client.put_object(Bucket="bucket", Key="1/small", Body=b"new")
     assert read(client, "1/small") == b"new"
-    client.close()
-
-
-# ---- uploads that are cut --------------------------------------------------------------------------------------------
-def presigned(server: Server, method: str, key: str) -> str:
-    client = server.client()
-    url = client.generate_presigned_url(method, Params={"Bucket": "bucket", "Key": key})
-    client.close()
-    return url.removeprefix(server.url)
-
-
-def begin_put(server: Server, key: str, length: int, body: bytes) -> http.client.HTTPConnection:
-    """A PUT of `length` bytes of which only `body` is sent."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
-    connection.putrequest("PUT", presigned(server, "put_object", key))
-    connection.putheader("Content-Length", str(length))
-    connection.endheaders()
-    connection.send(body)
-    return connection
-
-
-def leftovers(server: Server) -> list[Path]:
-    return [path for volume in server.volumes for path in (volume / ".abixio/tmp").iterdir()]
-
-
-@pytest.mark.parametrize("length", [100, 10 * MIB])
-def test_an_upload_that_is_cut_leaves_the_old_object_and_no_file(make_server: MakeServer, length: int) -> None:
-    server = make_server(4)
-    client = server.client()
-    client.create_bucket(Bucket="bucket")
-    client.put_object(Bucket="bucket", Key="key", Body=b"before")
-    connection = begin_put(server, "key", length, bytes(length * 3 // 4))
-    time.sleep(0.3)
-    connection.close()
-    deadline = time.monotonic() + 10
-    while leftovers(server) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert leftovers(server) == []
-    assert read(client, "key") == b"before"
-    assert [path for volume in server.volumes for path in shards(volume)] == []
-    client.close()
-
-
-def test_sigterm_during_fifty_uploads_finishes_or_fails_each_of_them_whole(make_server: MakeServer) -> None:
-    server = make_server(4)
-    client = server.client()
-    client.create_bucket(Bucket="bucket")
-    client.close()
-    body = os.urandom(2 * MIB)
-    half = len(body) // 2
-    uploads = [begin_put(server, f"{number}", len(body), body[:half]) for number in range(50)]
-    time.sleep(0.5)
-
-    def finish(upload: http.client.HTTPConnection) -> int:
-        try:
-            upload.send(body[half:])
-            return upload.getresponse().status
-        except (OSError, http.client.HTTPException):
-            return 0
-        finally:
-            upload.close()
-
-    with ThreadPoolExecutor(16) as pool:
-        answers = pool.map(finish, uploads)
-        server.send_signal(signal.SIGTERM)
-        statuses = list(answers)
-    assert server.wait(12) == 0, server.stderr()
-    client = server.start().client()
-    for number, status in enumerate(statuses):
-        found = got(client, f"{number}")
-        assert found == 200 if status == 200 else found in (200, 404)
-        if found == 200:
-            assert read(client, f"{number}") == body
-    client.close()
-    assert leftovers(server) == []
-
-
-# ---- kill -9 ---------------------------------------------------------------------------------------------------------
-class Load:
-    """Threads that write keys of their own, and what each key may hold: what was acknowledged last, or what was under way."""
-
-    THREADS = 4
-    KEYS = 5
-    SIZES = (0, 10, 5000, 40_000, 300_000, 3 * MIB + 17, 4 * MIB)
-
-    def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)
-        self.allowed: dict[str, set[str | None]] = {
-            f"{thread}/{key}": {None} for thread in range(self.THREADS) for key in range(self.KEYS)
-        }
-        self.acknowledged = 0
-        self.errors: list[ClientError] = []
-        """Answers that no writer should get while the server lives."""
-
-    def run(self, server: Server, seconds: float) -> None:
-        """Write until the server is killed, `seconds` from now."""
-        seeds = [self.random.random() for _ in range(self.THREADS)]
-        threads = [threading.Thread(target=self._write, args=(server, number, seeds[number])) for number in range(self.THREADS)]
-        for thread in threads:
-            thread.start()
-        time.sleep(seconds)
-        server.kill()
-        for thread in threads:
-            thread.join()
-        assert self.errors == []
-
-    def _write(self, server: Server, thread: int, seed: float) -> None:
-        chooser = random.Random(seed)
-        client = server.client(connect_timeout=5, read_timeout=20)
-        try:
-            while True:
-                key = f"{thread}/{chooser.randrange(self.KEYS)}"
-                body = None if chooser.random() < 0.2 else chooser.randbytes(chooser.choice(self.SIZES))
-                self.allowed[key].add(digest(body))
-                self._one(client, key, body, chooser)
-                self.allowed[key] = {digest(body)}
-                self.acknowledged += 1
-        except ClientError as error:
-            self.errors.append(error)
-        except (BotoCoreError, HTTPError):
-            pass  # what a killed server looks like to boto3
-        finally:
-            client.close()
-
-    @staticmethod
-    def _one(client: S3Client, key: str, body: bytes | None, chooser: random.Random) -> None:
-        ftt = chooser.choice("0123")
-        if body is None:
-            client.delete_object(Bucket="bucket", Key=key)
-        elif chooser.random() < 0.2:
-            upload = client.create_multipart_upload(Bucket="bucket", Key=key, Metadata={"ec-ftt": ftt})["UploadId"]
-            etag = client.upload_part(Bucket="bucket", Key=key, UploadId=upload, PartNumber=1, Body=body)["ETag"]
-            parts: Any = {"Parts": [{"PartNumber": 1, "ETag": etag}]}
-            client.complete_multipart_upload(Bucket="bucket", Key=key, UploadId=upload, MultipartUpload=parts)
-        else:
-            client.put_object(Bucket="bucket", Key=key, Body=body, Metadata={"ec-ftt": ftt})
-
-    def verify(self, client: S3Client) -> None:
-        """Every key holds something it may hold, in HEAD, GET and LIST alike, and from now on nothing else."""
-        listed = {item["Key"] for item in client.list_objects_v2(Bucket="bucket").get("Contents", [])}
-        for key, allowed in self.allowed.items():
-            status = got(client, key)
-            assert status in (200, 404), (key, status)
-            found = digest(read(client, key)) if status == 200 else None
-            assert found in allowed, (key, found, allowed)
-            assert (key in listed) == (found is not None), key
-            self.allowed[key] = {found}
-
-
-def digest(body: bytes | None) -> str | None:
-    return None if body is None else hashlib.sha256(body).hexdigest()
-
-
-def kill_again_and_again(make_server: MakeServer, rounds: int, seed: int) -> None:
-    server = make_server(4, start=False)
-    plain = list(server.command)
-    load = Load(seed)
-    for round in range(rounds):
-        server.command = plain + (["--durability", "page-cache"] if round % 2 else [])
-        client = server.start().client()
-        if round == 0:
-            client.create_bucket(Bucket="bucket")
-        load.verify(client)
-        client.close()
-        load.run(server, load.random.uniform(0.02, 0.6))
-    client = server.start().client()
-    load.verify(client)
-    client.close()
-    assert leftovers(server) == []
-    assert load.acknowledged > rounds
-
-
-def test_kill_9_loses_nothing_acknowledged_and_mixes_nothing(make_server: MakeServer) -> None:
-    kill_again_and_again(make_server, 20, seed=1)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_kill_9_two_hundred_times(make_server: MakeServer) -> None:
-    kill_again_and_again(make_server, 200, seed=2)
-
-
-# ---- memory ----------------------------------------------------------------------------------------------------------
-def test_a_gigabyte_passes_without_its_memory(make_server: MakeServer) -> None:
-    """RssAnon over idle, sampled all the time, stays under 64 MiB for a PUT and a GET of 1 GiB."""
-    server = make_server(4, "--durability", "page-cache")
-    client = server.client()
-    client.create_bucket(Bucket="bucket")
-    client.put_object(Bucket="bucket", Key="warm", Body=os.urandom(MIB))
-    client.close()
-    idle = server.anonymous_memory()
-    highest = idle
-    done = threading.Event()
-
-    def watch() -> None:
-        nonlocal highest
-        while not done.wait(0.02):
-            highest = max(highest, server.anonymous_memory())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        piece, count = os.urandom(8 * MIB), 128
-        connection = begin_put(server, "big", count * len(piece), b"")
-        for _ in range(count):
-            connection.send(piece)
-        assert connection.getresponse().status == 200
-        connection.close()
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-        connection.request("GET", presigned(server, "get_object", "big"))
-        answer = connection.getresponse()
-        for number in range(count):
-            assert answer.read(len(piece)) == piece, number
-        connection.close()
-    finally:
-        done.set()
-        watcher.join()
-    assert (highest - idle) / MIB < 64
-
-
-# ---- disks with limits -----------------------------------------------------------------------------------------------
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 MiB."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(path)]
-    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        message = "this user may not mount file systems"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    yield path
-    subprocess.run(["umount", "-l", str(path)], check=False)
-
-
-def test_a_full_disk_is_507_and_everything_else_goes_on(make_server: MakeServer, disk: Path) -> None:
-    server = make_server(1, start=False)
-    server.command[server.command.index("--volumes") + 1] = str(disk / "volume")
-    client = server.start().client()
-    client.create_bucket(Bucket="bucket")
-    client.put_object(Bucket="bucket", Key="key", Body=BODIES["1/large"])
-    assert put(client, "key", bytes(80 * MIB)) == 507
-    assert read(client, "key") == BODIES["1/large"]
-    for number in itertools.count():
-        if put(client, f"{number}", bytes(4 * MIB)) == 507:
-            break
-    assert outcome(lambda: client.delete_object(Bucket="bucket", Key="key")) == 200
-    assert got(client, "key") == 404
-    assert read(client, "0") == bytes(4 * MIB)
-    client.close()
-    assert server.stop() == 0, server.stderr()
-
-
-def test_a_read_only_volume_costs_no_read_and_with_ftt_1_no_write(make_server: MakeServer, disk: Path) -> None:
-    server = make_server(4, start=False)
-    paths = [str(disk / "volume"), *map(str, server.volumes[1:])]
-    server.command[server.command.index("--volumes") + 1] = ",".join(paths)
-    client = server.start().client()
-    fill(client)
-    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=False)
-    client.put_object(Bucket="bucket", Key="1/small", Body=b"while running")
-    assert read(client, "1/large") == BODIES["1/large"]
-    client.close()
-    server.stop()
-    if subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=False).returncode != 0:
-        pytest.fail("the disk is still being written")
-    client = server.start().client()
-    assert read(client, "1/small") == b"while running"
-    client.put_object(Bucket="bucket", Key="1/small", Body=b"after a restart")
-    assert read(client, "1/small") == b"after a restart"
-    assert read(client, "1/large") == BODIES["1/large"]
     client.close()

@@ -416,5 +416,5 @@ def test_buckets(s3: S3Client, bucket: str) -> None:
 
 def test_an_operation_that_is_not_there_says_so(s3: S3Client, bucket: str) -> None:
     with pytest.raises(ClientError) as error:
-        s3.get_bucket_versioning(Bucket=bucket)
+        s3.get_object_torrent(Bucket=bucket, Key="key")
     assert status(error) == (501, "NotImplemented")

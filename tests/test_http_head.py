@@ -164,7 +164,8 @@ def test_knows_who_waits_for_100_continue() -> None:
     put = "PUT / HTTP/1.1"
     assert head("Expect: 100-Continue", "Content-Length: 5", start=put).expects is True
     assert head("Expect: 100-continue", "Transfer-Encoding: chunked", start=put).expects is True
-    assert head("Expect: 100-continue", start=put).expects is False
+    empty = head("Expect: 100-continue", "Content-Length: 0", start=put)
+    assert (empty.expects, empty.keep_alive) == (False, False)
     assert head("Expect: 100-continue", "Content-Length: 5", start="PUT / HTTP/1.0").expects is False
 
 

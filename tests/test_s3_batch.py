@@ -98,7 +98,7 @@ def test_a_list_without_or_with_a_wrong_digest_deletes_nothing(s3: Harness) -> N
 
 def test_a_list_that_is_too_long_is_not_read(s3: Harness) -> None:
     answer = s3.ask("POST", "/b01?delete", {"content-md5": b64encode(bytes(16)).decode()}, b"x", MAX_DOCUMENT + 1)
-    assert (answer.code, s3.unread) == ("EntityTooLarge", 1)
+    assert (answer.code, s3.unread) == ("MaxMessageLengthExceeded", 1)
 
 
 def test_white_space_belongs_to_the_key(s3: Harness) -> None:
@@ -109,8 +109,20 @@ def test_white_space_belongs_to_the_key(s3: Harness) -> None:
     assert keys(s3) == []
 
 
-def test_conditions_on_size_are_not_implemented(s3: Harness) -> None:
-    assert delete(s3, b"<Delete><Object><Key>a</Key><Size>5</Size></Object></Delete>").status == 501
+def test_each_key_may_have_conditions(s3: Harness) -> None:
+    client = s3.client()
+    for key in "abcd":
+        client.put_object(Bucket="b01", Key=key, Body=b"x")
+    head = client.head_object(Bucket="b01", Key="a")
+    found = client.delete_objects(Bucket="b01", Delete={"Objects": [
+        {"Key": "a", "Size": 1, "LastModifiedTime": head["LastModified"], "ETag": head["ETag"]},
+        {"Key": "b", "Size": 2}, {"Key": "c", "LastModifiedTime": 0}, {"Key": "d", "ETag": "other"}, {"Key": "none", "Size": 7},
+    ]})
+    assert [each["Key"] for each in found["Deleted"]] == ["a", "none"]
+    assert [(each["Key"], each["Code"]) for each in found["Errors"]] == [(key, "PreconditionFailed") for key in "bcd"]
+    body = b"<Delete><Object><Key>b</Key><Size>x</Size></Object><Object><Key>c</Key></Object></Delete>"
+    assert b"<Code>InvalidArgument</Code>" in delete(s3, body).body
+    assert keys(s3) == ["b", "d"]
 
 
 def test_a_missing_bucket(s3: Harness) -> None:

@@ -130,7 +130,7 @@ def test_a_configuration_that_cannot_be_read(s3: Harness, body: bytes) -> None:
 
 def test_a_configuration_that_is_too_large_is_not_read(s3: Harness) -> None:
     answer = s3.ask("PUT", "/abc", body=b" " * 70_000)
-    assert answer.code == "EntityTooLarge"
+    assert answer.code == "MaxMessageLengthExceeded"
     assert s3.unread == 70_000
 
 

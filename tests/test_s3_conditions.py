@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from abixio.errors import NoSuchKey, PreconditionFailed
 from abixio.s3 import conditions
-from abixio.s3.conditions import Conditions, check_read, check_source, for_delete, for_write, range_applies
+from abixio.s3.conditions import Conditions, Doom, check_read, check_source, for_delete, for_write, range_applies
 from abixio.s3.errors import S3Error
 from abixio.store.record import Record
 from abixio.store.types import ObjectInfo, always
@@ -177,12 +177,50 @@ def test_if_unmodified_since_holds_on_writes_too() -> None:
 
 
 def test_a_conditional_delete_of_nothing_succeeds() -> None:
-    condition = for_delete('"abc"')
+    condition = for_delete(Doom('"abc"', NOON, "1"))
     condition(None)
     condition(stored())
-    with pytest.raises(PreconditionFailed):
-        condition(stored(etag="other"))
-    assert for_delete(None) is always
+    assert for_delete(Doom()) is always
+
+
+@pytest.mark.parametrize(
+    ("doom", "conditions", "name"),
+    [
+        (Doom('"other"'), Conditions(), "If-Match"),
+        (Doom(""), Conditions(), "If-Match"),
+        (Doom(modified=BEFORE), Conditions(), "x-amz-if-match-last-modified-time"),
+        (Doom(modified=AFTER), Conditions(), "x-amz-if-match-last-modified-time"),
+        (Doom(size="4"), Conditions(), "x-amz-if-match-size"),
+        (Doom('"abc"', NOON, "4"), Conditions(), "x-amz-if-match-size"),
+        (Doom(), Conditions(unmodified_since=BEFORE), "If-Unmodified-Since"),
+        (Doom(), Conditions(none_match="*"), "If-None-Match"),
+        (Doom('"abc"'), Conditions(none_match='"abc"', unmodified_since=BEFORE), "If-None-Match"),
+    ],
+)
+def test_a_delete_of_another_object_than_expected_fails(doom: Doom, conditions: Conditions, name: str) -> None:
+    with pytest.raises(PreconditionFailed) as caught:
+        for_delete(doom, conditions)(stored())
+    assert caught.value.args == (name,)
+
+
+@pytest.mark.parametrize(
+    ("doom", "conditions"),
+    [
+        (Doom("*"), Conditions()), (Doom('"x", "abc"'), Conditions()), (Doom(modified="1994-11-06T12:00:00Z"), Conditions()),
+        (Doom(modified="1994-11-06T12:00:00.000Z"), Conditions()), (Doom(size="001"), Conditions()),
+        (Doom('"abc"'), Conditions(unmodified_since=BEFORE)), (Doom(), Conditions(modified_since=AFTER)),
+    ],
+)
+def test_a_delete_of_the_expected_object_goes_ahead(doom: Doom, conditions: Conditions) -> None:
+    for_delete(doom, conditions)(stored())
+
+
+@pytest.mark.parametrize(
+    "doom", [Doom(size="x"), Doom(size="-1"), Doom(size="9" * 30), Doom(modified="yesterday"), Doom(modified="")]
+)
+def test_a_condition_that_cannot_be_read_stops_a_delete(doom: Doom) -> None:
+    with pytest.raises(S3Error, match="InvalidArgument"):
+        for_delete(doom)
 
 
 # ---- If-Range --------------------------------------------------------------------------------------------------------

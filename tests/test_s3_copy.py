@@ -45,7 +45,7 @@ def copy(s3: Harness, source: str = "src/k", target: str = "/dst/c", **headers: 
     ("header", "place"),
     [
         ("b/k", ("b", "k")), ("/b/k", ("b", "k")), ("b/a/b/c", ("b", "a/b/c")), ("b//k", ("b", "/k")),
-        ("b/k?versionId=null", ("b", "k")), ("b/a%20b", ("b", "a b")), ("%2Fb%2Fk", ("b", "k")), ("b/a+b", ("b", "a+b")),
+        ("b/k?versionId=null", ("b", "k")), ("b/a%20b", ("b", "a b")), ("%2Fb%2Fk", ("b", "k")), ("b/a+b%2Bc", ("b", "a b+c")),
         ("b/a%3FversionId=x", ("b", "a?versionId=x")),
         ("b/%C3%BC", ("b", "ü")), ("b/\xc3\xbc", ("b", "ü")), ("b/k?x", ("b", "k?x")),
     ],

@@ -1,4 +1,4 @@
-"""ListObjects, ListObjectsV2 and ListMultipartUploads: every page, token and marker against a simple oracle."""
+"""Listings of objects, of versions and of uploads: every page, token and marker against a simple oracle."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def document(s3: Harness, **query: Any) -> Node:
 
 
 def entries(page: Node) -> list[str]:
-    keys = [unquote(each.text("Key") or "") for each in page.all("Contents")]
+    keys = [unquote(each.text("Key") or "") for name in ("Contents", "Version") for each in page.all(name)]
     prefixes = [unquote(each.text("Prefix") or "") for each in page.all("CommonPrefixes")]
     return sorted(keys + prefixes, key=str.encode)
 
@@ -85,7 +85,7 @@ DELIMITERS = st.sampled_from(["", "/", "//", "ü", "b", "a/"])
 
 @settings(max_examples=120, deadline=None)
 @given(KEYS, PREFIXES, DELIMITERS, st.integers(1, 4))
-def test_pages_of_both_versions_are_the_whole_listing_once(
+def test_pages_of_every_kind_are_the_whole_listing_once(
     shared: Harness, keys: set[str], prefix: str, delimiter: str, limit: int
 ) -> None:
     begin(shared, keys)
@@ -93,6 +93,7 @@ def test_pages_of_both_versions_are_the_whole_listing_once(
     expected = oracle(keys, prefix, delimiter)
     assert walk_v2(shared, query, limit) == expected
     assert walk_v1(shared, query, limit) == expected
+    assert walk_versions(shared, query, limit) == expected
 
 
 def walk_v2(s3: Harness, query: dict[str, Any], limit: int) -> list[str]:
@@ -126,6 +127,22 @@ def walk_v1(s3: Harness, query: dict[str, Any], limit: int) -> list[str]:
         assert len(part) == limit
         assert (following is not None) == bool(query["delimiter"])
         marker = unquote(following) if following is not None else part[-1]
+
+
+def walk_versions(s3: Harness, query: dict[str, Any], limit: int) -> list[str]:
+    """As clients do: both markers are sent back as they came."""
+    found: list[str] = []
+    more: dict[str, Any] = {}
+    while True:
+        page = document(s3, versions="", **query, **more)
+        part = entries(page)
+        found += part
+        key, version = page.text("NextKeyMarker"), page.text("NextVersionIdMarker")
+        if page.text("IsTruncated") == "false":
+            assert key is version is None
+            return found
+        assert len(part) == limit
+        more = {"key_marker": unquote(key or "")} | ({} if version is None else {"version_id_marker": version})
 
 
 @settings(max_examples=120, deadline=None)
@@ -213,6 +230,27 @@ def test_what_an_entry_says(s3: Harness) -> None:
     assert (entry.text("Size"), entry.text("StorageClass")) == ("1", "STANDARD")
 
 
+def test_every_object_is_its_own_only_version(s3: Harness) -> None:
+    client = s3.client()
+    s3.store.now = 784_123_200_999
+    client.put_object(Bucket="b01", Key="a", Body=b"x", ChecksumAlgorithm="CRC32", StorageClass="GLACIER")
+    (version,) = client.list_object_versions(Bucket="b01")["Versions"]
+    (entry,) = client.list_objects_v2(Bucket="b01", FetchOwner=True)["Contents"]
+    assert (version.pop("VersionId"), version.pop("IsLatest")) == ("null", True)  # type: ignore[misc]
+    assert version == entry
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [("version-id-marker=null", b"without a key marker"), ("version-id-marker=", b"without a key marker"),
+     ("key-marker=a&version-id-marker=x", b"Invalid version id"), ("key-marker=a&version-id-marker=", b"Invalid version id"),
+     ("max-keys=x", b"max-keys"), ("encoding-type=x", b"Encoding Method")],
+)
+def test_markers_of_versions(s3: Harness, query: str, message: bytes) -> None:
+    answer = s3.ask("GET", f"/b01?versions&{query}")
+    assert (answer.code, message in answer.body) == ("InvalidArgument", True)
+
+
 def test_keys_that_xml_cannot_carry_are_listed_by_url_encoding(s3: Harness) -> None:
     fill(s3, "a\x01b/\x02", "c\nd")
     page = document(s3, encoding_type="url", delimiter="/")
@@ -228,7 +266,7 @@ def test_parameters_that_mean_nothing(s3: Harness, query: str) -> None:
 
 
 def test_listing_a_missing_bucket(s3: Harness) -> None:
-    for query in ("", "?list-type=2", "?max-keys=0", "?uploads"):
+    for query in ("", "?list-type=2", "?max-keys=0", "?uploads", "?versions"):
         assert s3.ask("GET", f"/none{query}").code == "NoSuchBucket"
 
 

@@ -92,11 +92,17 @@ def test_part_numbers(s3: Harness) -> None:
 def test_what_a_completion_can_get_wrong(s3: Harness) -> None:
     id = create(s3)
     small, large, last = upload(s3, id, 1, b"small"), upload(s3, id, 2, BIG), upload(s3, id, 3, b"last")
-    assert complete(s3, id, [(1, small), (3, last)]).code == "EntityTooSmall"
+    refused = complete(s3, id, [(1, small), (3, last)])
+    assert refused.code == "EntityTooSmall"
+    part = f"<MinSizeAllowed>5242880</MinSizeAllowed><PartNumber>1</PartNumber><ETag>{small.strip(chr(34))}</ETag>"
+    assert f"{part}<ProposedSize>5</ProposedSize>".encode() in refused.body
     assert complete(s3, id, [(3, last), (2, large)]).code == "InvalidPartOrder"
     assert complete(s3, id, [(2, large), (2, large)]).code == "InvalidPartOrder"
     assert complete(s3, id, [(2, large), (4, last)]).code == "InvalidPart"
-    assert complete(s3, id, [(2, last)]).code == "InvalidPart"
+    refused = complete(s3, id, [(2, last)])
+    assert refused.code == "InvalidPart"
+    part = f"<PartNumber>2</PartNumber><ETag>{last.strip(chr(34))}</ETag><UploadId>{id}</UploadId>"
+    assert part.encode() in refused.body
     assert complete(s3, id, []).code == "MalformedXML"
     assert complete(s3, id, [(0, large)]).code == "InvalidArgument"
     assert complete(s3, id, [(10001, large)]).code == "InvalidArgument"
@@ -250,6 +256,15 @@ def test_a_part_with_another_kind_of_checksum_is_refused(s3: Harness) -> None:
 def test_checksums_that_cannot_be(s3: Harness, algorithm: str, kind: str) -> None:
     headers = {"x-amz-checksum-algorithm": algorithm, "x-amz-checksum-type": kind}
     assert s3.ask("POST", "/b01/k?uploads", {name: value for name, value in headers.items() if value}).code == "InvalidRequest"
+
+
+@pytest.mark.parametrize(("opened", "sent"), [("CRC32", "crc32c"), ("", "crc32"), ("SHA256", "sha1")])
+def test_a_checksum_at_completion_that_nothing_can_be_compared_with_is_refused(s3: Harness, opened: str, sent: str) -> None:
+    id = create(s3, x_amz_checksum_algorithm=opened) if opened else create(s3)
+    parts = [(1, upload(s3, id, 1, b"data"))]
+    answer = complete(s3, id, parts, {f"x-amz-checksum-{sent}": "AAAAAA=="})
+    assert (answer.code, f"actual checksum Type: {sent}".encode() in answer.body) == ("InvalidRequest", True)
+    assert complete(s3, id, parts).status == 200
 
 
 def test_another_checksum_type_at_completion(s3: Harness) -> None:

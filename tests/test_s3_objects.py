@@ -103,6 +103,23 @@ def test_a_conditional_delete(s3: Harness) -> None:
     assert s3.ask("DELETE", "/b01/k", {"if-match": "*"}).status == 204
 
 
+def test_a_delete_by_size_and_time(s3: Harness) -> None:
+    client = s3.client()
+    put(s3)
+    head = client.head_object(Bucket="b01", Key="k")
+    for wrong in ({"IfMatchSize": 1}, {"IfMatchLastModifiedTime": 0}, {"IfMatch": "*", "IfMatchSize": 1}):
+        with pytest.raises(ClientError, match="PreconditionFailed"):
+            client.delete_object(Bucket="b01", Key="k", **wrong)  # type: ignore[arg-type]
+    assert s3.ask("DELETE", "/b01/k", {"if-none-match": "*"}).status == 412
+    assert s3.ask("DELETE", "/b01/k", {"x-amz-if-match-size": "x"}).status == 400
+    assert s3.ask("PUT", "/b01/k", {"x-amz-if-match-size": "1"}, b"x").status == 501
+    client.delete_object(
+        Bucket="b01", Key="k", IfMatch=head["ETag"], IfMatchSize=head["ContentLength"],
+        IfMatchLastModifiedTime=head["LastModified"],
+    )
+    assert s3.ask("GET", "/b01/k").status == 404
+
+
 # ---- versions of an unversioned bucket -------------------------------------------------------------------------------
 @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
 def test_only_the_null_version_is_there(s3: Harness, method: str) -> None:
@@ -164,6 +181,7 @@ def test_part_number_of_a_plain_object(s3: Harness) -> None:
         answer = s3.ask(method, "/b01/k?partNumber=1")
         assert (answer.status, answer.headers["content-range"]) == (206, "bytes 0-9/10")
         assert s3.ask(method, "/b01/k?partNumber=2").status == 416
+    assert s3.ask("GET", "/b01/k?partNumber=2").code == "InvalidPartNumber"
     put(s3, "empty", b"")
     assert s3.ask("GET", "/b01/empty?partNumber=1").status == 200
     for value in ("0", "10001", "-1", "x", "1.5"):

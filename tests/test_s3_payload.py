@@ -1,9 +1,8 @@
-"""Payloads as a whole: which form a request has, and the small ones that are documents."""
+"""Payloads as a whole: which form a request has."""
 
 from __future__ import annotations
 
 import hashlib
-from base64 import b64encode
 
 import pytest
 
@@ -11,13 +10,12 @@ from abixio.config import MAX_OBJECT
 from abixio.errors import IncompleteBody
 from abixio.message import Request
 from abixio.s3.errors import S3Error
-from abixio.s3.payload import has_content_md5, payload_source, read_small_body, read_xml
+from abixio.s3.payload import has_content_md5, payload_source
 from abixio.s3.sigv4 import Identity
-from tests.s3_wire import ACCESS, BytesBody, request, unsigned_chunks
+from tests.s3_wire import ACCESS, BytesBody, request
 
 UNSIGNED = "UNSIGNED-PAYLOAD"
 TRAILING = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
-DOCUMENT = b"<Delete><Quiet>true</Quiet></Delete>"
 
 
 def identity(payload: str = UNSIGNED) -> Identity:
@@ -100,67 +98,3 @@ def test_exactly_5_gib_is_not_too_large() -> None:
 def test_content_md5_is_noticed() -> None:
     assert has_content_md5(put(b"", **{"Content-MD5": "x"}))
     assert not has_content_md5(put(b""))
-
-
-# ---- documents -------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("known", [True, False])
-@pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, 200_000])
-async def test_a_small_body_is_read_whole(size: int, known: bool) -> None:
-    data = bytes(size)
-    assert await read_small_body(put(BytesBody(data, size if known else None)), identity(), 200_000) == data
-
-
-@pytest.mark.parametrize("known", [True, False])
-async def test_a_body_over_the_limit_is_too_large(known: bool) -> None:
-    body = BytesBody(bytes(200_001), 200_001 if known else None)
-    with pytest.raises(S3Error, match="EntityTooLarge"):
-        await read_small_body(put(body), identity(), 200_000)
-    if known:
-        assert body.unread == 200_001
-
-
-async def test_a_small_body_may_be_chunked() -> None:
-    body = unsigned_chunks([DOCUMENT], b"x-amz-checksum-crc32:GYsbSg==\r\n")
-    headers = {"x-amz-decoded-content-length": str(len(DOCUMENT)), "x-amz-trailer": "x-amz-checksum-crc32"}
-    with pytest.raises(S3Error, match="BadDigest"):
-        await read_small_body(put(body, **headers), identity(TRAILING), 1000)
-
-
-async def test_the_hashes_of_a_small_body_are_verified() -> None:
-    right = {
-        "Content-MD5": b64encode(hashlib.md5(DOCUMENT).digest()).decode(),
-        "x-amz-checksum-sha1": b64encode(hashlib.sha1(DOCUMENT).digest()).decode(),
-    }
-    payload = hashlib.sha256(DOCUMENT).hexdigest()
-    assert await read_small_body(put(DOCUMENT, **right), identity(payload), 1000) == DOCUMENT
-    other = DOCUMENT.replace(b"true", b"fals")
-    for name, value in right.items():
-        with pytest.raises(S3Error, match="BadDigest"):
-            await read_small_body(put(other, **{name: value}), identity(), 1000)
-    with pytest.raises(S3Error, match="XAmzContentSHA256Mismatch"):
-        await read_small_body(put(other), identity(payload), 1000)
-    with pytest.raises(S3Error, match="InvalidDigest"):
-        await read_small_body(put(DOCUMENT, **{"Content-MD5": "x"}), identity(), 1000)
-
-
-async def test_checksums_of_the_object_are_not_those_of_the_document() -> None:
-    sent = put(DOCUMENT, **{"x-amz-checksum-sha256": "AAAA-2"})
-    assert await read_small_body(sent, identity(), 1000, checksums=False) == DOCUMENT
-
-
-async def test_a_document_becomes_a_tree() -> None:
-    assert (await read_xml(put(DOCUMENT), identity(), "Delete", 1000)).text("Quiet") == "true"
-    long = b"<Delete>" + b"<Object><Key>k</Key></Object>" * 5000 + b"</Delete>"
-    assert len((await read_xml(put(long), identity(), "Delete", len(long))).children) == 5000
-
-
-@pytest.mark.parametrize("data", [b"<Delete>", b"<Other/>", b"<!DOCTYPE Delete><Delete/>", b"\xff" + b" " * 70_000])
-async def test_what_is_no_such_document_is_malformed_xml(data: bytes) -> None:
-    with pytest.raises(S3Error) as caught:
-        await read_xml(put(data), identity(), "Delete", 100_000)
-    assert (caught.value.code, caught.value.status) == ("MalformedXML", 400)
-
-
-async def test_an_empty_body_is_no_document() -> None:
-    with pytest.raises(S3Error, match="MissingRequestBodyError"):
-        await read_xml(put(b""), identity(), "Delete", 1000)

@@ -13,9 +13,10 @@ from botocore.config import Config
 
 from abixio.codec.digest import Digests
 from abixio.message import Request
+from abixio.s3.documents import Documents
 from abixio.s3.errors import S3Error
 from abixio.s3.names import parse_target
-from abixio.s3.payload import payload_source, read_xml
+from abixio.s3.payload import payload_source
 from abixio.s3.sigv4 import authenticate
 from tests.s3_wire import ACCESS, CREDENTIALS, SECRET, BytesBody, request
 
@@ -117,7 +118,7 @@ async def test_documents_of_boto3_are_understood(scheme: str) -> None:
     )
     for sent, root, own in zip(wire.sent, ("Delete", "CompleteMultipartUpload"), (True, False), strict=True):
         identity = authenticate(sent, parse_target(sent.target), CREDENTIALS, "us-east-1", time.time())
-        tree = await read_xml(sent, identity, root, 10_000, checksums=own)
+        tree = await Documents().read(sent, identity, root, 10_000, checksums=own)
         if root == "Delete":
             assert [child.text("Key") for child in tree.all("Object")] == ["a&b", "c\rd"]
 

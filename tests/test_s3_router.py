@@ -7,20 +7,7 @@ import pytest
 from abixio.s3 import router
 from abixio.s3.errors import S3Error
 from abixio.s3.router import route
-from tests.s3_operations import MODEL, SHARED, STATUS
-
-SYNONYMS = {
-    "GetBucketLifecycle": "GetBucketLifecycleConfiguration",
-    "PutBucketLifecycle": "PutBucketLifecycleConfiguration",
-    "GetBucketNotification": "GetBucketNotificationConfiguration",
-    "PutBucketNotification": "PutBucketNotificationConfiguration",
-    "ListBucketAnalyticsConfigurations": "GetBucketAnalyticsConfiguration",
-    "ListBucketIntelligentTieringConfigurations": "GetBucketIntelligentTieringConfiguration",
-    "ListBucketInventoryConfigurations": "GetBucketInventoryConfiguration",
-    "ListBucketMetricsConfigurations": "GetBucketMetricsConfiguration",
-    "ListObjectAnnotations": "GetObjectAnnotation",
-}
-"""Operations that differ in no more than a parameter which does not matter before they are there: older name -> newer."""
+from tests.s3_operations import MODEL, SHARED, STATUS, SYNONYMS
 
 
 def routed(method: str, uri: str, extra: tuple[str, ...] = (), copies: bool = False) -> str:
@@ -44,6 +31,8 @@ def test_every_operation_of_the_model_is_recognised(name: str) -> None:
     extra = {
         "ListParts": ("uploadId",), "AbortMultipartUpload": ("uploadId",), "CompleteMultipartUpload": ("uploadId",),
         "UploadPart": ("uploadId", "partNumber"), "UploadPartCopy": ("uploadId", "partNumber"),
+        "GetBucketAnalyticsConfiguration": ("id",), "GetBucketIntelligentTieringConfiguration": ("id",),
+        "GetBucketInventoryConfiguration": ("id",), "GetBucketMetricsConfiguration": ("id",),
         "ListDirectoryBuckets": ("max-directory-buckets",), "GetObject": ("versionId", "partNumber"),
     }.get(name, ())
     found = routed(http["method"], uri, (*extra, "x-id"), name in ("CopyObject", "UploadPartCopy"))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from abixio.s3.xml import MAX_ELEMENTS, MalformedDocument, document, escape, node, parse, text
+from abixio.s3.xml import MAX_ELEMENTS, MalformedDocument, document, escape, node, parse, readable, text
 
 XML_CHARACTERS = st.text(
     st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff", include_characters="\t\n\r")
@@ -100,3 +100,24 @@ def test_more_elements_than_any_request_has_are_refused() -> None:
 def test_another_root_than_expected_is_refused() -> None:
     with pytest.raises(MalformedDocument, match="Other instead of Delete"):
         parse(b"<Other/>", "Delete")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"<a " + b" ".join(b'a%x=">"' % number for number in range(20_000)) + b"/>", b"<a><!--" + b"-x" * 50_000 + b"--></a>",
+     b"<a b='" + b"x" * 100_000 + b"'/>", b"<a><?b " + b"x" * 100_000 + b"?></a>"],
+)
+def test_a_tag_or_comment_longer_than_any_request_has_is_refused(data: bytes) -> None:
+    with pytest.raises(MalformedDocument, match="without an end"):
+        parse(data)
+
+
+def test_long_character_data_and_many_slices_are_read_whole() -> None:
+    value = "x\n&amp;<![CDATA[é]]>" * 20_000
+    found = parse(f"<a><b>{value}</b><c>{'y' * 60_000}</c></a>".encode())
+    assert found.text("b") == "x\n&é" * 20_000
+    assert found.text("c") == "y" * 60_000
+
+
+def test_an_error_can_be_read_by_strict_parsers() -> None:
+    assert readable("a\x00\x0b\ufffe\t\n\x85é") == "a\ufffd\ufffd\ufffd\t\n\x85é"

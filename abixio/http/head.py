@@ -90,7 +90,11 @@ def parse_head(raw: bytes, limits: Limits) -> Head:
         target = _origin_form(method, target, headers)
     length = _length(headers, modern) if "content-length" in headers or "transfer-encoding" in headers else 0
     keep_alive = _keep_alive(headers["connection"], modern) if "connection" in headers else modern
-    expects = "expect" in headers and _expects(headers["expect"], modern) and length != 0
+    expects = "expect" in headers and _expects(headers["expect"], modern)
+    if expects and length == 0:
+        # Nothing to continue with. But the AWS CLI takes an answer without a 100 for that to its next request, too, unless
+        # the connection ends here, and then waits a minute for the rest of it.
+        expects = keep_alive = False
     return Head(method.decode("ascii"), target, headers, length, keep_alive, modern, expects)
 
 

@@ -12,7 +12,6 @@ from abixio.s3 import conditions, metadata
 from abixio.s3.call import CHECKSUMS, Call, xml_answer
 from abixio.s3.errors import S3Error, from_exception, headline
 from abixio.s3.names import check_key
-from abixio.s3.payload import read_xml
 from abixio.s3.xml import Fragment, Node, document, node, text
 from abixio.store.types import Bucket
 
@@ -29,18 +28,19 @@ class Doomed(NamedTuple):
 
     key: str
     version: str | None
-    etag: str | None
+    doom: conditions.Doom
 
 
 async def delete_objects(call: Call) -> Response:
     metadata.refuse_unsupported(call.headers)
     _check_digest(call)
     bucket = await call.bucket()
-    body = await read_xml(call.request, call.identity, "Delete", MAX_DOCUMENT)
+    body = await call.document("Delete", MAX_DOCUMENT)
     doomed = [_doomed(child) for child in body.all("Object")]
     if not 1 <= len(doomed) <= MAX_KEYS:
         raise S3Error("MalformedXML")
     quiet = (body.text("Quiet") or "").strip().lower() == "true"
+    del body  # many times the size of what is left of it, and deleting takes its time
     turns = asyncio.Semaphore(AT_ONCE)
 
     async def one(each: Doomed) -> Fragment:
@@ -58,7 +58,7 @@ async def _delete(call: Call, bucket: Bucket, doomed: Doomed, quiet: bool) -> Fr
         check_key(doomed.key)
         if doomed.version not in (None, "", "null"):
             raise S3Error("NoSuchVersion")
-        await call.store.delete(bucket, doomed.key, conditions.for_delete(doomed.etag))
+        await call.store.delete(bucket, doomed.key, conditions.for_delete(doomed.doom))
     except AbixioError as error:
         return node("Error", text("Key", doomed.key), text("VersionId", doomed.version or None), *headline(from_exception(error)))
     if quiet:
@@ -80,6 +80,5 @@ def _doomed(entry: Node) -> Doomed:
     key = entry.text("Key")
     if not key:
         raise S3Error("MalformedXML")
-    if entry.text("LastModifiedTime") or entry.text("Size"):
-        raise S3Error("NotImplemented", "Deleting by size or modification time is not implemented.")
-    return Doomed(key, entry.text("VersionId"), entry.text("ETag"))
+    doom = conditions.Doom(entry.text("ETag"), entry.text("LastModifiedTime"), entry.text("Size"))
+    return Doomed(key, entry.text("VersionId"), doom)

@@ -12,7 +12,6 @@ from abixio.s3.errors import S3Error
 from abixio.s3.listing import decode_token, encode_token
 from abixio.s3.metadata import FTT, META, refuse_unsupported
 from abixio.s3.names import check_bucket_name
-from abixio.s3.payload import read_xml
 from abixio.s3.xml import Fragment, document, escape, node, text
 from abixio.store.types import Bucket
 
@@ -87,7 +86,7 @@ async def _check_configuration(call: Call) -> None:
     """The body may name the region, and nothing but ours."""
     if call.request.body.length == 0:
         return
-    configuration = await read_xml(call.request, call.identity, "CreateBucketConfiguration", MAX_CONFIGURATION)
+    configuration = await call.document("CreateBucketConfiguration", MAX_CONFIGURATION)
     for child in configuration.children:
         if child.name != "LocationConstraint" and (child.value.strip() or child.children):
             raise S3Error("NotImplemented", f"{child.name} of a bucket is not implemented.")

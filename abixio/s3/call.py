@@ -13,10 +13,11 @@ from typing import Final, NamedTuple
 
 from abixio.config import Config
 from abixio.message import Request, Response
+from abixio.s3.documents import Documents
 from abixio.s3.errors import S3Error
 from abixio.s3.payload_checks import SIZES
 from abixio.s3.sigv4 import Identity
-from abixio.s3.xml import Fragment, node, text
+from abixio.s3.xml import Fragment, Node, node, text
 from abixio.store.record import Record
 from abixio.store.types import Bucket, StoreAPI
 
@@ -55,6 +56,7 @@ class Call:
     owner: Owner
     store: StoreAPI
     config: Config
+    documents: Documents
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -65,6 +67,10 @@ class Call:
         bucket = await self.store.bucket(self.bucket_name)
         check_owner(bucket, self.headers.get("x-amz-expected-bucket-owner"))
         return bucket
+
+    async def document(self, root: str, limit: int, checksums: bool = True) -> Node:
+        """The body, as `Documents.read`."""
+        return await self.documents.read(self.request, self.identity, root, limit, checksums)
 
     def refuse_versions(self) -> None:
         """Unversioned buckets have one version of each key, named `null`; no other one can be there."""
@@ -81,17 +87,24 @@ class Call:
 
     def integer(self, name: str, default: int, least: int, most: int) -> int:
         """An integer of the query; `default` when it is not there or empty. InvalidArgument when it is none, or out of range."""
-        value = self.query.get(name)
-        if not value:
-            return default
-        if not _INTEGER.fullmatch(value):
-            raise S3Error("InvalidArgument", f"Provided {name} not an integer or within integer range",
-                          ArgumentName=name, ArgumentValue=value)
-        number = int(value)
-        if not least <= number <= most:
-            raise S3Error("InvalidArgument", f"Argument {name} must be an integer between {least} and {most}",
-                          ArgumentName=name, ArgumentValue=value)
-        return number
+        return _integer(name, self.query.get(name), default, least, most)
+
+    def header_integer(self, name: str, default: int, least: int, most: int) -> int:
+        """The same of a header."""
+        return _integer(name, self.headers.get(name), default, least, most)
+
+
+def _integer(name: str, value: str | None, default: int, least: int, most: int) -> int:
+    if not value:
+        return default
+    if not _INTEGER.fullmatch(value):
+        raise S3Error("InvalidArgument", f"Provided {name} not an integer or within integer range",
+                      ArgumentName=name, ArgumentValue=value)
+    number = int(value)
+    if not least <= number <= most:
+        raise S3Error("InvalidArgument", f"Argument {name} must be an integer between {least} and {most}",
+                      ArgumentName=name, ArgumentValue=value)
+    return number
 
 
 Handler = Callable[[Call], Awaitable[Response]]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Final, NamedTuple, Protocol
@@ -17,7 +17,13 @@ from abixio.errors import NoSuchKey, PreconditionFailed
 from abixio.s3.errors import S3Error
 from abixio.store.types import Condition, ObjectInfo, always
 
-_TAG: Final = re.compile(r'\s*(?:(W/)?"([^"]*)"|([^\s,"]+))\s*(?:,|$)')
+_TAG: Final = re.compile(r'[\s,]*(?:(W/)?"([^"]*)"|([^\s,"]+))\s*(?:,|$)')
+
+_ISO: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T")
+_SIZE: Final = re.compile(r"[0-9]{1,18}")
+MODIFIED: Final = "x-amz-if-match-last-modified-time"
+SIZE: Final = "x-amz-if-match-size"
+"""On a delete. S3 has them for its directory buckets."""
 
 
 class Validators(Protocol):
@@ -39,6 +45,9 @@ class Conditions(NamedTuple):
 
     def __bool__(self) -> bool:
         return not (self.match is self.none_match is self.modified_since is self.unmodified_since is None)
+
+
+NONE: Final = Conditions()
 
 
 def read(headers: Mapping[str, str], prefix: str = "") -> Conditions:
@@ -90,14 +99,37 @@ def for_write(headers: Mapping[str, str]) -> Condition:
     return hold
 
 
-def for_delete(etag: str | None) -> Condition:
-    """If-Match on a delete. Deleting what is not there stays a success, as in S3."""
-    if etag is None:
+class Doom(NamedTuple):
+    """What an object has to be for a delete of it to go ahead, as the client wrote it; S3's own three forms."""
+
+    etag: str | None = None
+    modified: str | None = None
+    size: str | None = None
+
+
+def for_delete(doom: Doom, conditions: Conditions = NONE) -> Condition:
+    """The store's condition for DeleteObject, and for each key of DeleteObjects. Deleting what is not there stays a success,
+    as in S3. InvalidArgument for a size or time that is none."""
+    if doom.size is not None and not _SIZE.fullmatch(doom.size):
+        raise S3Error("InvalidArgument", "The size is not a number of bytes.", ArgumentName=SIZE, ArgumentValue=doom.size)
+    modified = None if doom.modified is None else _seconds(doom.modified)
+    if doom.modified is not None and modified is None:
+        raise S3Error("InvalidArgument", "The time cannot be read.", ArgumentName=MODIFIED, ArgumentValue=doom.modified)
+    # RFC 9110 13.1.3: If-Modified-Since is for GET and HEAD only.
+    conditions = Conditions(doom.etag, conditions.none_match, None, conditions.unmodified_since)
+    if not conditions and doom.size is None and modified is None:
         return always
 
     def hold(current: ObjectInfo | None) -> None:
-        if current is not None and not _matches(etag, current.etag, weak=False):
-            raise PreconditionFailed("If-Match")
+        if current is None:
+            return
+        failed = _verdict(conditions, current)
+        if failed:
+            raise PreconditionFailed(failed)
+        if doom.size is not None and int(doom.size) != current.size:
+            raise PreconditionFailed(SIZE)
+        if modified is not None and modified != current.modified // 1000:
+            raise PreconditionFailed(MODIFIED)
 
     return hold
 
@@ -150,9 +182,10 @@ def _matches(header: str, etag: str, weak: bool) -> bool:
 
 @lru_cache(maxsize=256)
 def _seconds(date: str) -> int | None:
-    """A date in any of the three forms of RFC 9110 as seconds since 1970; None for anything else, which is ignored."""
+    """A date in any of the three forms of RFC 9110, or that of XML, as seconds since 1970; None for anything else, which RFC
+    9110 wants ignored."""
     try:
-        moment = parsedate_to_datetime(date)
+        moment = datetime.fromisoformat(date) if _ISO.match(date) else parsedate_to_datetime(date)
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
     if moment.tzinfo is None:  # asctime's form and `-0000` name no zone; RFC 9110: GMT

@@ -120,9 +120,10 @@ async def upload_part_copy(call: Call) -> Response:
 
 
 def parse_source(header: str) -> Place:
-    """`bucket/key` or `/bucket/key`, percent-encoded, perhaps with `?versionId=`. InvalidArgument, NoSuchVersion."""
+    """`bucket/key` or `/bucket/key`, percent-encoded, perhaps with `?versionId=`. S3 decodes it as a form, where a `+` is a
+    space, and some clients encode it so. InvalidArgument, NoSuchVersion."""
     path, _, version = header.partition(_VERSION)
-    bucket, slash, key = decode_path(path.encode("latin-1")).removeprefix("/").partition("/")
+    bucket, slash, key = decode_path(path.replace("+", " ").encode("latin-1")).removeprefix("/").partition("/")
     if not (bucket and slash and key):
         raise S3Error("InvalidArgument", "Copy Source must mention the source bucket and key: sourcebucket/sourcekey",
                       ArgumentName=HEADER, ArgumentValue=header)

@@ -8,12 +8,13 @@ number of clients can fill the memory with them, and each has to be there in `SE
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 from typing import Final
 
 from abixio.codec.digest import Digests
 from abixio.config import KIB
-from abixio.errors import Overloaded
+from abixio.errors import Overloaded, RequestTimeout
 from abixio.message import Request
 from abixio.s3.errors import S3Error
 from abixio.s3.payload import document_source
@@ -61,5 +62,42 @@ class Documents:
             except MalformedDocument as error:
                 raise S3Error("MalformedXML") from error
 
-    def _turn(self) -> AbstractAsyncContextManager[None]:
-        return _Turn(self)
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        if self._waiting >= WAITING:
+            raise Overloaded("too many long documents at once")
+        self._waiting += 1
+        try:
+            await self._turns.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            async with asyncio.timeout(SECONDS):
+                yield
+        except TimeoutError as error:
+            raise RequestTimeout("a long document took too long") from error
+        finally:
+            self._turns.release()
+
+
+async def _whole(source: Source, limit: int) -> bytes:
+    """The payload, verified."""
+    data = bytearray()
+    while True:
+        # One byte more than the limit is enough to see that a body is over it; one byte more than the length makes the
+        # read see the end of the body, trailers included.
+        room = bytearray(min(GROWTH if source.length is None else source.length - len(data), limit - len(data)) + 1)
+        count = await source.readinto(memoryview(room))
+        data += memoryview(room)[:count]
+        if len(data) > limit:
+            raise _too_long(limit)
+        if count < len(room):
+            break
+    digests = Digests(source.algorithms)
+    digests.update(data)
+    source.verify(digests.digests())
+    return bytes(data)
+
+
+def _too_long(limit: int) -> S3Error:
+    return S3Error("MaxMessageLengthExceeded", MaxMessageLengthBytes=limit)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from abixio import errors
-from abixio.config import MAX_OBJECT
+from abixio.config import MAX_OBJECT, MIN_PART
 from abixio.message import Response
 from abixio.s3.xml import Fragment, document, readable, text
 
@@ -18,7 +18,6 @@ HOST_ID: Final = "abixio"
 """Amazon names the node that answered; one server has nothing to tell apart, and clients only log it."""
 
 CODES: Final[dict[str, tuple[int, str]]] = {
-    "NotModified": (304, "Not Modified"),
     # ---- 400: the request is wrong -----------------------------------------------------------------------------------
     "AuthorizationHeaderMalformed": (400, "The authorization header that you provided is not valid."),
     "AuthorizationQueryParametersError": (400, "The authorization query parameters that you provided are not valid."),
@@ -33,8 +32,6 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "InvalidArgument": (400, "Invalid Argument"),
     "InvalidBucketName": (400, "The specified bucket is not valid."),
     "InvalidDigest": (400, "The Content-MD5 you specified was invalid."),
-    "InvalidEncryptionAlgorithmError": (400, "The encryption request you specified is not valid."),
-    "InvalidLocationConstraint": (400, "The specified location-constraint is not valid"),
     "InvalidPart": (
         400, "One or more of the specified parts could not be found.  The part may not have been uploaded, "
         "or the specified entity tag may not match the part's entity tag."
@@ -45,16 +42,15 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     ),
     "InvalidRequest": (400, "Invalid Request"),
     "InvalidStorageClass": (400, "The storage class you specified is not valid"),
-    "InvalidTag": (400, "The tag provided was not a valid tag."),
     "InvalidToken": (400, "The provided token is malformed or otherwise invalid."),
     "InvalidURI": (400, "Couldn't parse the specified URI."),
     "KeyTooLongError": (400, "Your key is too long"),
     "MalformedACLError": (400, "The XML you provided was not well-formed or did not validate against our published schema"),
-    "MalformedPOSTRequest": (400, "The body of your POST request is not well-formed multipart/form-data."),
     "MalformedTrailerError": (
         400, "The request contained trailing data that was not well-formed or did not conform to our published schema."
     ),
     "MalformedXML": (400, "The XML you provided was not well-formed or did not validate against our published schema"),
+    "MaxMessageLengthExceeded": (400, "Your request was too large."),
     "MetadataTooLarge": (400, "Your metadata headers exceed the maximum allowed metadata size"),
     "MissingRequestBodyError": (400, "Request body is empty."),
     "MissingSecurityHeader": (400, "Your request was missing a required header"),
@@ -63,14 +59,13 @@ CODES: Final[dict[str, tuple[int, str]]] = {
         400, "Your socket connection to the server was not read from or written to within the timeout period. "
         "Idle connections will be closed."
     ),
-    "TooManyBuckets": (400, "You have attempted to create more buckets than allowed"),
     "UnexpectedContent": (400, "This request does not support content"),
     "XAmzContentSHA256Mismatch": (400, "The provided 'x-amz-content-sha256' header does not match what was computed."),
     # ---- 403: who are you --------------------------------------------------------------------------------------------
     "AccessDenied": (403, "Access Denied"),
+    "AccessForbidden": (403, "CORSResponse: CORS is not enabled for this bucket."),
     "InvalidAccessKeyId": (403, "The AWS Access Key Id you provided does not exist in our records."),
     "InvalidChunkSizeError": (403, "Only the last chunk is allowed to have a size less than 8192 bytes"),
-    "InvalidObjectState": (403, "The operation is not valid for the object's storage class"),
     "RequestTimeTooSkewed": (403, "The difference between the request time and the current time is too large."),
     "SignatureDoesNotMatch": (
         403, "The request signature we calculated does not match the signature you provided. Check your key and signing method."
@@ -79,15 +74,19 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "NoSuchBucket": (404, "The specified bucket does not exist"),
     "NoSuchBucketPolicy": (404, "The bucket policy does not exist"),
     "NoSuchCORSConfiguration": (404, "The CORS configuration does not exist"),
+    "NoSuchConfiguration": (404, "The specified configuration does not exist."),
     "NoSuchKey": (404, "The specified key does not exist."),
     "NoSuchLifecycleConfiguration": (404, "The lifecycle configuration does not exist"),
+    "NoSuchPublicAccessBlockConfiguration": (404, "The public access block configuration was not found"),
     "NoSuchTagSet": (404, "The TagSet does not exist"),
     "NoSuchUpload": (
         404, "The specified upload does not exist. The upload ID may be invalid, "
         "or the upload may have been aborted or completed."
     ),
     "NoSuchVersion": (404, "The specified version does not exist."),
+    "NoSuchWebsiteConfiguration": (404, "The specified bucket does not have a website configuration"),
     "ObjectLockConfigurationNotFoundError": (404, "Object Lock configuration does not exist for this bucket"),
+    "ReplicationConfigurationNotFoundError": (404, "The replication configuration was not found"),
     "ServerSideEncryptionConfigurationNotFoundError": (404, "The server side encryption configuration was not found"),
     "MethodNotAllowed": (405, "The specified method is not allowed against this resource."),
     # ---- 409 to 416: not now, not like this --------------------------------------------------------------------------
@@ -97,15 +96,9 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     ),
     "BucketAlreadyOwnedByYou": (409, "Your previous request to create the named bucket succeeded and you already own it."),
     "BucketNotEmpty": (409, "The bucket you tried to delete is not empty"),
-    "ConditionalRequestConflict": (
-        409, "The conditional request cannot succeed due to a conflicting operation against this resource."
-    ),
-    "InvalidBucketState": (409, "The request is not valid with the current state of the bucket."),
-    "OperationAborted": (
-        409, "A conflicting conditional operation is currently in progress against this resource. Please try again."
-    ),
     "MissingContentLength": (411, "You must provide the Content-Length HTTP header."),
     "PreconditionFailed": (412, "At least one of the pre-conditions you specified did not hold"),
+    "InvalidPartNumber": (416, "The requested partnumber is not satisfiable"),
     "InvalidRange": (416, "The requested range is not satisfiable"),
     # ---- 5xx: our side -----------------------------------------------------------------------------------------------
     "InternalError": (500, "We encountered an internal error. Please try again."),
@@ -126,7 +119,7 @@ class S3Error(errors.AbixioError):
 
     `fields` become elements of the XML in the order given, for example `S3Error("NoSuchKey", Key=key)`; `None` leaves an
     element out. Names that are no identifiers, like X-Amz-Expires, are put into `error.fields`. `headers` go into the response as
-    they are: the validators of a 304, `Allow` of a 405, `x-amz-delete-marker` of a 404.
+    they are: `Allow` of a 405, `Content-Range` of a 416.
     """
 
     def __init__(
@@ -147,8 +140,6 @@ SIMPLE: Final[tuple[tuple[type[Exception], str, str | None], ...]] = (
     (errors.NoSuchKey, "NoSuchKey", None),
     (errors.NoSuchUpload, "NoSuchUpload", None),
     (errors.InvalidPartOrder, "InvalidPartOrder", None),
-    (errors.InvalidPart, "InvalidPart", None),
-    (errors.PartTooSmall, "EntityTooSmall", None),
     (errors.Overloaded, "SlowDown", None),
     (errors.Unavailable, "ServiceUnavailable", UNAVAILABLE),
     (errors.DataLost, "ServiceUnavailable", DATA_LOST),
@@ -176,6 +167,10 @@ def from_exception(error: BaseException) -> S3Error:
             return S3Error("BadDigest", argument and digest_message(argument))
         case errors.InvalidFaultTolerance():
             return S3Error("InvalidArgument", argument, ArgumentName="x-amz-meta-ec-ftt")
+        case errors.InvalidPart():
+            return _about_part("InvalidPart", error)
+        case errors.PartTooSmall():
+            return _about_part("EntityTooSmall", error, MIN_PART)
         case errors.EntityTooLarge():
             return S3Error("EntityTooLarge", MaxSizeAllowed=MAX_OBJECT)
         case _:
@@ -183,6 +178,13 @@ def from_exception(error: BaseException) -> S3Error:
                 if isinstance(error, kind):
                     return S3Error(code, message)
     return S3Error("InternalError")
+
+
+def _about_part(code: str, error: errors.ClientError, least: int | None = None) -> S3Error:
+    """With what the store says of the part."""
+    found = S3Error(code, MinSizeAllowed=least)
+    found.fields.update(zip(("PartNumber", "ETag", "ProposedSize"), map(str, error.args), strict=False))
+    return found
 
 
 def digest_message(algorithm: str) -> str:
@@ -200,7 +202,7 @@ def response(error: S3Error, request_id: str, resource: str = "", head: bool = F
     """The answer that tells the client of `error`. `resource` is the path of the request; `head` leaves the body out."""
     headers = [("x-amz-request-id", request_id), ("x-amz-id-2", HOST_ID), *error.headers]
     close = error.code in CLOSING
-    if head or error.status == 304:
+    if head:
         return Response(error.status, headers, b"", close)
     headers.append(("Content-Type", "application/xml"))
     return Response(error.status, headers, body(error, request_id, resource), close)

@@ -1,4 +1,4 @@
-"""ListObjects, ListObjectsV2 and ListMultipartUploads: pages of keys, their tokens and markers."""
+"""ListObjects, ListObjectsV2, ListObjectVersions and ListMultipartUploads: pages of keys, their tokens and markers."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from abixio.store.types import Listing, ObjectInfo, Upload
 
 _TOKEN: Final = "1"
 """What a continuation token starts with, so that its content can change."""
+NULL: Final = "null"
+"""The version id of what was written while the bucket was not versioned."""
 
 Writer = Callable[[str], str]
 
@@ -55,6 +57,29 @@ async def list_objects_v2(call: Call) -> Response:
         text("ContinuationToken", token), text("StartAfter", name(start) if start else None),
         text("NextContinuationToken", encode_token(page.next) if page.truncated and page.next is not None else None),
         *_contents(page.items, name, owner), *_prefixes(page.prefixes, name),
+    ))
+
+
+async def list_object_versions(call: Call) -> Response:
+    """Of an unversioned bucket: every object is its own and only version, named `null`."""
+    query, name = call.query, _writer(call)
+    prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
+    marker, version = query.get("key-marker", ""), query.get("version-id-marker")
+    if version is not None and not marker:
+        raise S3Error("InvalidArgument", "A version-id marker cannot be specified without a key marker.",
+                      ArgumentName="version-id-marker", ArgumentValue=version)
+    if version not in (None, NULL):
+        raise S3Error("InvalidArgument", "Invalid version id specified", ArgumentName="version-id-marker", ArgumentValue=version)
+    limit = call.page_size("max-keys")
+    page = await _page(call, prefix, delimiter, marker, limit)
+    last = page.next if page.truncated else None
+    ends_in_key = bool(page.items) and page.items[-1].key == last
+    return xml_answer(document(
+        "ListVersionsResult", text("Name", call.bucket_name), text("Prefix", name(prefix)), text("KeyMarker", name(marker)),
+        text("VersionIdMarker", version or ""), text("NextKeyMarker", None if last is None else name(last)),
+        text("NextVersionIdMarker", NULL if ends_in_key else None), text("MaxKeys", limit),
+        text("Delimiter", name(delimiter) if delimiter else None), text("EncodingType", query.get("encoding-type") or None),
+        text("IsTruncated", page.truncated), *_versions(page.items, name, call.owner), *_prefixes(page.prefixes, name),
     ))
 
 
@@ -145,6 +170,15 @@ def _contents(items: Iterable[ObjectInfo], name: Writer, owner: Owner | None) ->
         node("Contents", text("Key", name(info.key)), text("LastModified", iso_date(info.modified)),
              text("ETag", quoted(info.etag)), *_algorithms(info), text("Size", info.size), by,
              text("StorageClass", storage_class(info)))
+        for info in items
+    ]
+
+
+def _versions(items: Iterable[ObjectInfo], name: Writer, owner: Owner) -> list[Fragment]:
+    return [
+        node("Version", text("Key", name(info.key)), text("VersionId", NULL), text("IsLatest", True),
+             text("LastModified", iso_date(info.modified)), text("ETag", quoted(info.etag)), *_algorithms(info),
+             text("Size", info.size), owner.element(), text("StorageClass", storage_class(info)))
         for info in items
     ]
 

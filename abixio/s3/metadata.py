@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
 from abixio.s3.errors import S3Error
@@ -59,10 +59,11 @@ class Metadata(NamedTuple):
         return self.meta.get(FTT)
 
 
-def refuse_unsupported(headers: Mapping[str, str]) -> None:
-    """NotImplemented when a header asks for encryption, locks, tags or access rules: a 200 would be a broken promise."""
+def refuse_unsupported(headers: Mapping[str, str], known: Collection[str] = ()) -> None:
+    """NotImplemented when a header asks for encryption, locks, tags or access rules: a 200 would be a broken promise. `known`
+    are those that this very operation keeps."""
     for name in headers:
-        if not name.startswith("x-amz-"):
+        if not name.startswith("x-amz-") or name in known:
             continue
         if name.startswith(_PROTECTION) and headers[name].lower() != "false":
             raise S3Error("NotImplemented", Header=name)

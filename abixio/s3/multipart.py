@@ -6,16 +6,15 @@ from base64 import b64encode
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
-from urllib.parse import quote
 
 from abixio.config import MAX_PARTS, MIB
 from abixio.errors import NoSuchUpload
 from abixio.message import Response
 from abixio.s3 import conditions, metadata
-from abixio.s3.call import CHECKSUMS, Call, checksum_elements, checksum_headers, iso_date, quoted, xml_answer
+from abixio.s3.call import CHECKSUMS, Call, checksum_elements, iso_date, quoted, xml_answer
 from abixio.s3.errors import S3Error
 from abixio.s3.objects import put_spec
-from abixio.s3.payload import has_content_md5, payload_source, read_xml
+from abixio.s3.payload import has_content_md5, payload_source
 from abixio.s3.xml import Node, document, node, text
 from abixio.store.types import Bucket, PartInfo, PartRef, Source, Upload
 
@@ -75,22 +74,25 @@ async def upload_part(call: Call) -> Response:
 
 
 async def complete_multipart_upload(call: Call) -> Response:
+    metadata.refuse_unsupported(call.headers)
     condition = conditions.for_write(call.headers)
     bucket = await call.bucket()
-    body = await read_xml(call.request, call.identity, "CompleteMultipartUpload", MAX_COMPLETION, checksums=False)
+    body = await call.document("CompleteMultipartUpload", MAX_COMPLETION, checksums=False)
     parts = [_part_ref(child) for child in body.all("Part")]
     if not 1 <= len(parts) <= MAX_PARTS:
         raise S3Error("MalformedXML")
-    await _check_announced(call, bucket, parts)
+    del body  # many times the size of `parts`
     expected = {name: call.headers["x-amz-checksum-" + name] for name in CHECKSUMS if "x-amz-checksum-" + name in call.headers}
+    await _check_announced(call, bucket, parts, expected)
     info = await call.store.complete_upload(bucket, call.key, call.query["uploadId"], parts, condition, expected)
     record = info.record
     scheme = "https" if call.request.secure else "http"
-    place = f"{scheme}://{call.headers.get('host', '')}/{bucket.name}/{quote(call.key)}"
+    # Bucket and key are spelt as the client spelt them, in either style of addressing.
+    place = f"{scheme}://{call.headers.get('host', '')}{call.request.target.partition(b'?')[0].decode('ascii', 'replace')}"
     return xml_answer(document(
         "CompleteMultipartUploadResult", text("Location", place), text("Bucket", bucket.name), text("Key", call.key),
         text("ETag", quoted(info.etag)), *checksum_elements(record.checksums, record.checksum_type or COMPOSITE),
-    ), checksum_headers(record))
+    ))
 
 
 async def abort_multipart_upload(call: Call) -> Response:
@@ -156,10 +158,8 @@ def _checksum(headers: Mapping[str, str]) -> tuple[str, str]:
 def _check_same_algorithm(headers: Mapping[str, str], algorithm: str) -> None:
     """A part may not bring a checksum of another kind than its upload was opened for."""
     trailers = {name.strip().lower() for name in headers.get("x-amz-trailer", "").split(",")}
-    for name in CHECKSUMS:
-        if name != algorithm and ("x-amz-checksum-" + name in headers or "x-amz-checksum-" + name in trailers):
-            raise S3Error("InvalidRequest", "Checksum Type mismatch occurred, "
-                          f"expected checksum Type: {algorithm}, actual checksum Type: {name}")
+    sent = ["x-amz-checksum-" + name for name in CHECKSUMS]
+    _check_kind(algorithm, [name.rpartition("-")[2] for name in sent if name in headers or name in trailers])
 
 
 def _part_ref(part: Node) -> PartRef:
@@ -173,20 +173,29 @@ def _part_ref(part: Node) -> PartRef:
     return PartRef(int(number), etag.strip('"'), {name: value.strip() for name, value in found.items() if value})
 
 
-async def _check_announced(call: Call, bucket: Bucket, parts: list[PartRef]) -> None:
-    """x-amz-checksum-type and x-amz-mp-object-size: what the client believes it uploaded. Of an upload that is complete
-    already nothing is left to compare: the store tells whether this is the same completion again."""
+async def _check_announced(call: Call, bucket: Bucket, parts: list[PartRef], sums: Collection[str]) -> None:
+    """x-amz-checksum-type, x-amz-mp-object-size and the kind of x-amz-checksum-*: what the client believes it uploaded. Of an
+    upload that is complete already nothing is left to compare: the store tells whether this is the same completion again."""
     kind, size = call.headers.get("x-amz-checksum-type", "").upper(), call.headers.get("x-amz-mp-object-size")
-    if not kind and size is None:
+    if not kind and size is None and not sums:
         return
     try:
         upload = await call.store.upload(bucket, call.key, call.query["uploadId"])
+        _check_kind(upload_algorithm(upload), sums)
         if kind and kind != upload.record.settings.get("checksum_type", kind):
             raise S3Error("BadDigest", "The checksum type does not match the one that the upload was created with.")
         if size is not None and size != str(await _size(call, bucket, {part.number for part in parts})):
             raise S3Error("InvalidRequest", "The provided 'x-amz-mp-object-size' header does not match what was computed.")
     except NoSuchUpload:
         return
+
+
+def _check_kind(algorithm: str, sums: Collection[str]) -> None:
+    """A checksum of another kind than the parts have could not be compared with anything."""
+    for name in sums:
+        if name != algorithm:
+            raise S3Error("InvalidRequest", "Checksum Type mismatch occurred, "
+                          f"expected checksum Type: {algorithm or 'null'}, actual checksum Type: {name}")
 
 
 async def _size(call: Call, bucket: Bucket, numbers: set[int]) -> int:

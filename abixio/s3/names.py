@@ -18,6 +18,7 @@ BROKEN_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 """3 to 63 characters, as S3 since 2018."""
+ASKED: Final = re.compile(r"[A-Za-z0-9._-]{3,255}")
 DOTTED_QUAD: Final = re.compile(r"\d+\.\d+\.\d+\.\d+")
 RESERVED_PREFIXES: Final = ("xn--", "sthree-", "amzn-s3-demo-")
 RESERVED_SUFFIXES: Final = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
@@ -37,6 +38,8 @@ class Target:
     """Empty for a bucket."""
     params: dict[str, str]
     """Query parameters by name. `?uploads` is there with an empty value."""
+    hosted: str = ""
+    """The bucket, when the Host header names it and the path does not."""
 
     @property
     def resource(self) -> str:
@@ -44,20 +47,23 @@ class Target:
         return self.path.decode("ascii", "replace")
 
 
-def parse_target(target: bytes) -> Target:
-    """InvalidURI when an escape is broken or what is escaped is not UTF-8; InvalidBucketName for a key without a bucket;
-    InvalidArgument when a parameter has two values."""
+def parse_target(target: bytes, hosted: str = "") -> Target:
+    """`hosted`: the bucket that the Host header named, so that all of the path is a key. InvalidURI when an escape is broken
+    or what is escaped is not UTF-8; InvalidBucketName for a key without a bucket; InvalidArgument when a parameter has two
+    values."""
     path, _, query = target.partition(b"?")
     if not path.startswith(b"/"):
         raise _invalid(target)
-    bucket, _, key = decode_path(path)[1:].partition("/")
+    bucket, key = hosted, decode_path(path)[1:]
+    if not hosted:
+        bucket, _, key = key.partition("/")
     if key and not bucket:
         raise S3Error("InvalidBucketName", BucketName="")
     pairs = query_pairs(query)
     params = dict(pairs)
     if len(params) < len(pairs):
         _check_repeated(pairs)
-    return Target(path, query, bucket, key, params)
+    return Target(path, query, bucket, key, params, hosted)
 
 
 def _check_repeated(pairs: list[tuple[str, str]]) -> None:
@@ -108,6 +114,13 @@ def check_bucket_name(name: str) -> None:
         or name.startswith(RESERVED_PREFIXES)
         or name.endswith(RESERVED_SUFFIXES)
     ):
+        raise S3Error("InvalidBucketName", BucketName=name)
+
+
+def check_asked_name(name: str) -> None:
+    """InvalidBucketName when S3 would not even look for a bucket of that name. Before 2018 it let names have capitals,
+    underscores and up to 255 characters, so that they are still looked for, and not found."""
+    if not ASKED.fullmatch(name):
         raise S3Error("InvalidBucketName", BucketName=name)
 
 

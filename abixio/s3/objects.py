@@ -76,9 +76,12 @@ async def put_object(call: Call) -> Response:
 
 
 async def delete_object(call: Call) -> Response:
-    metadata.refuse_unsupported(call.headers)
+    metadata.refuse_unsupported(call.headers, (conditions.MODIFIED, conditions.SIZE))
     call.refuse_versions()
-    await call.store.delete(await call.bucket(), call.key, conditions.for_delete(call.headers.get("if-match")))
+    get = call.headers.get
+    doom = conditions.Doom(get("if-match"), get(conditions.MODIFIED), get(conditions.SIZE))
+    condition = conditions.for_delete(doom, conditions.read(call.headers))
+    await call.store.delete(await call.bucket(), call.key, condition)
     return Response(204, [("x-amz-version-id", "null")] if "versionId" in call.query else [])
 
 
@@ -125,7 +128,7 @@ def _part(call: Call, info: ObjectInfo, headers: list[tuple[str, str]]) -> Plan:
     number, record, start = call.integer("partNumber", 0, 1, MAX_PARTS), info.record, 0
     if not record.upload:
         if number > 1:
-            raise _no_such_part(number)
+            raise _no_such_part(number, 1)
         if _shows_checksums(call):
             headers += checksum_headers(record)
         return _partial(info, headers, Span(0, info.size))
@@ -136,7 +139,7 @@ def _part(call: Call, info: ObjectInfo, headers: list[tuple[str, str]]) -> Plan:
                 headers += [("x-amz-checksum-" + name, value) for name, value in part.checksums.items()]
             return _partial(info, headers, Span(start, part.size))
         start += part.size
-    raise _no_such_part(number)
+    raise _no_such_part(number, len(record.parts))
 
 
 def _partial(info: ObjectInfo, headers: list[tuple[str, str]], span: Span) -> Plan:
@@ -146,8 +149,8 @@ def _partial(info: ObjectInfo, headers: list[tuple[str, str]], span: Span) -> Pl
     return Plan(206, headers, span)
 
 
-def _no_such_part(number: int) -> S3Error:
-    return S3Error("InvalidRange", "The requested partnumber is not satisfiable", PartNumberRequested=number)
+def _no_such_part(number: int, count: int) -> S3Error:
+    return S3Error("InvalidPartNumber", PartNumberRequested=number, ActualPartCount=count)
 
 
 def _shows_checksums(call: Call) -> bool:

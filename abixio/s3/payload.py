@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from abixio.codec.digest import Digests
-from abixio.config import KIB, MAX_OBJECT
+from abixio.config import MAX_OBJECT
 from abixio.message import Body, Request
 from abixio.s3.errors import S3Error
 from abixio.s3.payload_checks import Checks
 from abixio.s3.payload_chunked import ChunkedSource, ChunkSigner
 from abixio.s3.sigv4 import Identity
 from abixio.s3.sigv4_claim import STREAMING, STREAMING_SIGNED_TRAILER, STREAMING_UNSIGNED_TRAILER
-from abixio.s3.xml import MalformedDocument, Node, parse
 from abixio.store.types import Source
 
 LENGTH: Final = re.compile(r"\d+", re.ASCII)
-GROWTH: Final = 64 * KIB
-"""Step in which a document of unknown length is read."""
-PARSE_INLINE: Final = 64 * KIB
-"""A document of that size parses in about 5 ms; longer ones leave the event loop alone."""
 
 
 class PlainSource:
@@ -42,7 +35,7 @@ class PlainSource:
         count = await self._body.readinto(view)
         self._received += count
         if self._received > MAX_OBJECT:
-            raise _too_large(self._received, MAX_OBJECT)
+            raise _too_large(self._received)
         return count
 
     def verify(self, digests: Mapping[str, bytes]) -> dict[str, str]:
@@ -57,9 +50,9 @@ def payload_source(request: Request, identity: Identity) -> Source:
     digests (BadDigest, XAmzContentSHA256Mismatch)."""
     if "content-length" not in request.headers and "transfer-encoding" not in request.headers:
         raise S3Error("MissingContentLength")
-    source = _source(request, identity, checksums=True)
+    source = document_source(request, identity, checksums=True)
     if source.length is not None and source.length > MAX_OBJECT:
-        raise _too_large(source.length, MAX_OBJECT)
+        raise _too_large(source.length)
     return source
 
 
@@ -68,7 +61,8 @@ def has_content_md5(request: Request) -> bool:
     return "content-md5" in request.headers
 
 
-def _source(request: Request, identity: Identity, checksums: bool) -> Source:
+def document_source(request: Request, identity: Identity, checksums: bool) -> Source:
+    """The same for an operation that takes a document, which may be empty: its limits are `abixio.s3.documents`'s."""
     checks = Checks(request.headers, identity.payload, checksums)
     if identity.payload not in STREAMING:
         return PlainSource(request.body, checks)
@@ -94,44 +88,5 @@ def _decoded_length(request: Request) -> int | None:
     return int(value) if len(value) <= len(str(MAX_OBJECT)) else MAX_OBJECT + 1
 
 
-def _too_large(size: int, limit: int) -> S3Error:
-    return S3Error("EntityTooLarge", ProposedSize=size, MaxSizeAllowed=limit)
-
-
-async def read_small_body(request: Request, identity: Identity, limit: int, checksums: bool = True) -> bytes:
-    """The whole payload of an operation that takes a document, verified like an object. EntityTooLarge above `limit`.
-
-    CompleteMultipartUpload passes `checksums=False`: its x-amz-checksum-* headers are about the object it makes.
-    """
-    source = _source(request, identity, checksums)
-    if source.length is not None and source.length > limit:
-        raise _too_large(source.length, limit)
-    digests = Digests(source.algorithms)
-    data = bytearray()
-    while True:
-        # One byte more than the limit is enough to see that a body is over it; one byte more than the length makes the
-        # read see the end of the body, trailers included.
-        room = bytearray(min(GROWTH if source.length is None else source.length - len(data), limit - len(data)) + 1)
-        count = await source.readinto(memoryview(room))
-        data += memoryview(room)[:count]
-        if len(data) > limit:
-            raise _too_large(len(data), limit)
-        if count < len(room):
-            break
-    digests.update(data)
-    source.verify(digests.digests())
-    return bytes(data)
-
-
-async def read_xml(request: Request, identity: Identity, root: str, limit: int, checksums: bool = True) -> Node:
-    """The document of a request, as `read_small_body` and `abixio.s3.xml.parse`: MalformedXML for whatever is no `root`;
-    MissingRequestBodyError for an empty body."""
-    data = await read_small_body(request, identity, limit, checksums)
-    if not data:
-        raise S3Error("MissingRequestBodyError")
-    try:
-        if len(data) <= PARSE_INLINE:
-            return parse(data, root)
-        return await asyncio.get_running_loop().run_in_executor(None, parse, data, root)
-    except MalformedDocument as error:
-        raise S3Error("MalformedXML") from error
+def _too_large(size: int) -> S3Error:
+    return S3Error("EntityTooLarge", ProposedSize=size, MaxSizeAllowed=MAX_OBJECT)

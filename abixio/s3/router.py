@@ -78,7 +78,16 @@ OBJECT: Final[Table] = {
     "uploads": {"POST": "CreateMultipartUpload"},
 }
 
+_LISTS: Final[Mapping[str, str]] = {
+    "GetBucketAnalyticsConfiguration": "ListBucketAnalyticsConfigurations",
+    "GetBucketIntelligentTieringConfiguration": "ListBucketIntelligentTieringConfigurations",
+    "GetBucketInventoryConfiguration": "ListBucketInventoryConfigurations",
+    "GetBucketMetricsConfiguration": "ListBucketMetricsConfigurations",
+}
+"""What these become without an `id`."""
 _KNOWN: Final = (BUCKET.keys() | OBJECT.keys()) - {""}
+SUB_RESOURCES: Final = _KNOWN | {"partNumber", "versionId"}
+"""All parameters that decide which operation on which thing a request is."""
 _LAMBDA_PATH: Final = "WriteGetObjectResponse"
 
 
@@ -92,7 +101,9 @@ def route(method: str, bucket: str, key: str, query: Collection[str], copies: bo
     found = [name for name in query if name in _KNOWN] if query else []
     if not key:
         operation = _pick(BUCKET, method, found)
-        return "ListObjectsV2" if operation == "ListObjects" and "list-type" in query else operation
+        if operation == "ListObjects" and "list-type" in query:
+            return "ListObjectsV2"
+        return operation if "id" in query else _LISTS.get(operation, operation)
     operation = _pick(OBJECT, method, found)
     if operation == "UploadPart" and "partNumber" not in query:
         raise S3Error("InvalidArgument", "This operation needs a partNumber.", ArgumentName="partNumber", ArgumentValue="null")

@@ -4,33 +4,45 @@ from __future__ import annotations
 
 import re
 import time
+from base64 import b64encode
 from collections.abc import Mapping
 from typing import Final
 
+from abixio.codec.digest import Digests
 from abixio.config import Config
 from abixio.errors import AbixioError
 from abixio.message import Request, Response
-from abixio.s3 import batch, buckets, copy, listing, multipart, objects
-from abixio.s3.call import Call, Handler, root_owner
+from abixio.s3 import acl, attributes, batch, buckets, copy, listing, multipart, objects, preflight, unset
+from abixio.s3.call import CHECKSUMS, Call, Handler, root_owner
+from abixio.s3.documents import Documents
 from abixio.s3.errors import HOST_ID, S3Error, from_exception, response
-from abixio.s3.names import Target, check_key, parse_target
+from abixio.s3.hosts import Hosts
+from abixio.s3.names import Target, check_asked_name, check_key, parse_target
 from abixio.s3.router import route
-from abixio.s3.sigv4 import authenticate
+from abixio.s3.sigv2 import CARRIED, authenticate_url, is_version_2
+from abixio.s3.sigv4 import Identity, authenticate
 from abixio.store.types import StoreAPI
 
 SERVER: Final = ("Server", "abixio")
 
 HANDLERS: Final[Mapping[str, Handler]] = {
+    **unset.HANDLERS,
     "ListBuckets": buckets.list_buckets,
     "CreateBucket": buckets.create_bucket,
     "HeadBucket": buckets.head_bucket,
     "DeleteBucket": buckets.delete_bucket,
     "GetBucketLocation": buckets.get_bucket_location,
+    "GetBucketAcl": acl.get_bucket_acl,
+    "PutBucketAcl": acl.put_bucket_acl,
     "ListObjects": listing.list_objects,
     "ListObjectsV2": listing.list_objects_v2,
+    "ListObjectVersions": listing.list_object_versions,
     "ListMultipartUploads": listing.list_multipart_uploads,
     "GetObject": objects.get_object,
     "HeadObject": objects.head_object,
+    "GetObjectAttributes": attributes.get_object_attributes,
+    "GetObjectAcl": acl.get_object_acl,
+    "PutObjectAcl": acl.put_object_acl,
     "PutObject": objects.put_object,
     "DeleteObject": objects.delete_object,
     "DeleteObjects": batch.delete_objects,
@@ -48,6 +60,11 @@ _SIGNING: Final = frozenset({
     "x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-expires", "x-amz-signedheaders", "x-amz-signature",
     "x-amz-security-token",
 })
+_ALGORITHM: Final = "x-amz-sdk-checksum-algorithm"
+_OF_NOTHING: Final = {
+    "x-amz-checksum-" + name: b64encode(digest).decode() for name, digest in Digests(CHECKSUMS).digests().items()
+}
+"""What a signer of URLs that does not know the body takes for its checksum."""
 _NAME: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 """A token of RFC 9110, in lower case."""
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -60,12 +77,14 @@ class S3Service:
         self._store = store
         self._credentials = credentials
         self._config = config
+        self._documents = Documents()
+        self._hosts = Hosts(config.domains)
         self._owners = {access_key: root_owner(access_key) for access_key in credentials}
 
     async def __call__(self, request: Request) -> Response:
         target: Target | None = None
         try:
-            target = parse_target(request.target)
+            target = parse_target(request.target, self._hosts.bucket(request.headers.get("host", "")))
             answer = await self._answer(request, target)
         except AbixioError as error:
             return self._refusal(error, request, target)
@@ -79,9 +98,11 @@ class S3Service:
         return answer
 
     async def _answer(self, request: Request, target: Target) -> Response:
-        identity = authenticate(request, target, self._credentials, self._config.region, time.time())
-        if "X-Amz-Signature" in target.params:
-            _unhoist(request, target)
+        if request.method == "OPTIONS":
+            preflight.refuse(request, target)
+        identity = self._identify(request, target)
+        if target.bucket:
+            check_asked_name(target.bucket)
         operation = route(request.method, target.bucket, target.key, target.params, copy.HEADER in request.headers)
         if target.key:
             check_key(target.key)
@@ -90,8 +111,21 @@ class S3Service:
             raise S3Error("NotImplemented", f"{operation} is not implemented.")
         return await handler(Call(
             request, target.bucket, target.key, target.params, identity, self._owners[identity.access_key],
-            self._store, self._config,
+            self._store, self._config, self._documents,
         ))
+
+    def _identify(self, request: Request, target: Target) -> Identity:
+        """Who sent it. From here on the request has all that was signed as headers, wherever it came."""
+        if "authorization" not in request.headers and is_version_2(target.params):
+            identity = authenticate_url(request, target, self._credentials, time.time())
+            for name in CARRIED:
+                if name in target.params:
+                    _carry(request, name, target.params[name])
+        else:
+            identity = authenticate(request, target, self._credentials, self._config.region, time.time())
+        if "X-Amz-Signature" in target.params or "Signature" in target.params:
+            _unhoist(request, target)
+        return identity
 
     def _refusal(self, error: AbixioError, request: Request, target: Target | None) -> Response:
         found = from_exception(error)
@@ -105,17 +139,31 @@ class S3Service:
 def _unhoist(request: Request, target: Target) -> None:
     """Signers of URLs may move `x-amz-*` headers into the query, where they are signed too. They mean the same there, but
     no parser of lines has kept line ends out of them, and they may be sent back as headers. Of two that differ in case only,
-    whichever came first could be changed by anybody, as with two values of one parameter."""
+    whichever came first could be changed by anybody, as with two values of one parameter.
+
+    The checksum of an empty body is no demand: the JavaScript SDK signs it into the URLs of uploads to come."""
+    unknown = any(value == _OF_NOTHING.get(name.lower()) for name, value in target.params.items())
     moved: set[str] = set()
     for name, value in target.params.items():
         lower = name.lower()
-        if not lower.startswith("x-amz-") or lower in _SIGNING:
+        if not lower.startswith("x-amz-") or lower in _SIGNING or (unknown and lower in (_ALGORITHM, *_OF_NOTHING)):
             continue
-        if not _NAME.fullmatch(lower) or _CONTROL.search(value) or lower in moved:
-            raise S3Error("InvalidArgument", "This parameter cannot be a header.", ArgumentName=name, ArgumentValue=value)
+        if lower in moved:
+            raise _no_header(name, value)
         moved.add(lower)
-        # Header values are held as latin-1, whatever they are.
-        request.headers.setdefault(lower, value.strip(" \t").encode().decode("latin-1"))
+        _carry(request, lower, value)
+
+
+def _carry(request: Request, name: str, value: str) -> None:
+    """A parameter as the header that it stands for, unless that came too."""
+    if not _NAME.fullmatch(name) or _CONTROL.search(value):
+        raise _no_header(name, value)
+    # Header values are held as latin-1, whatever they are.
+    request.headers.setdefault(name, value.strip(" \t").encode().decode("latin-1"))
+
+
+def _no_header(name: str, value: str) -> S3Error:
+    return S3Error("InvalidArgument", "This parameter cannot be a header.", ArgumentName=name, ArgumentValue=value)
 
 
 def _name_what(error: S3Error, target: Target) -> None:
@@ -125,5 +173,5 @@ def _name_what(error: S3Error, target: Target) -> None:
             error.fields.setdefault("BucketName", target.bucket)
         case "NoSuchKey":
             error.fields.setdefault("Key", target.key)
-        case "NoSuchUpload":
+        case "NoSuchUpload" | "InvalidPart" | "InvalidPartOrder":
             error.fields.setdefault("UploadId", target.params.get("uploadId"))

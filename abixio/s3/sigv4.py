@@ -14,7 +14,7 @@ from hashlib import sha256
 from abixio.message import Request
 from abixio.s3.canonical import canonical_path, canonical_query, canonical_request
 from abixio.s3.errors import S3Error
-from abixio.s3.keys import signing_key
+from abixio.s3.keys import keyed_hash, signing_key
 from abixio.s3.names import Target
 from abixio.s3.sigv4_claim import ALGORITHM, Claim, read_claim
 
@@ -67,10 +67,13 @@ def _check(request: Request, target: Target, claim: Claim, credentials: Mapping[
     canonical = canonical_request(request.method, path, query, *rest)
     signature, string_to_sign = signature_of(canonical)
     if not same(signature, claim.signature):
-        # Older versions of curl sign path and query as they send them. That is no weaker: two requests of which one as sent
-        # and the other in canonical form are the same text also mean the same.
-        sent = canonical_request(request.method, target.path.decode("latin-1"), target.query.decode("latin-1"), *rest)
-        signature, _ = signature_of(sent)
+        # curl and bare botocore sign the path as they send it, and older versions of curl the query too. That is no weaker:
+        # two requests of which one as sent and the other in canonical form are the same text also mean the same.
+        sent = target.path.decode("latin-1")
+        for spelling in (query, target.query.decode("latin-1")):
+            signature, _ = signature_of(canonical_request(request.method, sent, spelling, *rest))
+            if same(signature, claim.signature):
+                break
     if not same(signature, claim.signature):
         raise S3Error(
             "SignatureDoesNotMatch", AWSAccessKeyId=claim.access_key, StringToSign=string_to_sign,
@@ -95,7 +98,9 @@ def _check_coverage(headers: Mapping[str, str], signed: list[str]) -> None:
 
 def sign(key: bytes, string_to_sign: str) -> str:
     """The signature, in hex."""
-    return hmac.digest(key, string_to_sign.encode(), "sha256").hex()
+    keyed = keyed_hash(key).copy()
+    keyed.update(string_to_sign.encode())
+    return keyed.hexdigest()
 
 
 def same(expected: str, provided: str) -> bool:

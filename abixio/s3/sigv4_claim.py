@@ -79,12 +79,10 @@ def read_claim(request: Request, params: Mapping[str, str], region: str, now: fl
         return _claim_of_query(request, params, region, now)
     if header is not None:
         return _claim_of_header(request, header, region, now)
-    if "AWSAccessKeyId" in params and "Signature" in params:
-        _refuse_mechanism()
     raise S3Error("AccessDenied")
 
 
-def _refuse_mechanism() -> NoReturn:
+def refuse_mechanism() -> NoReturn:
     raise S3Error(
         "InvalidRequest", "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
     )
@@ -94,7 +92,7 @@ def _claim_of_header(request: Request, header: str, region: str, now: float) -> 
     mechanism, _, rest = header.partition(" ")
     if mechanism != ALGORITHM:
         if mechanism == "AWS" or mechanism.startswith("AWS4-"):
-            _refuse_mechanism()
+            refuse_mechanism()
         raise S3Error("InvalidArgument", "Unsupported Authorization Type", ArgumentName="Authorization", ArgumentValue=header)
     parts = dict(part.strip().partition("=")[::2] for part in rest.split(","))
     for name in ("Credential", "SignedHeaders", "Signature"):
@@ -112,7 +110,7 @@ def _claim_of_header(request: Request, header: str, region: str, now: float) -> 
         )
     if abs(now - seconds) > MAX_SKEW:
         raise S3Error(
-            "RequestTimeTooSkewed", RequestTime=timestamp, ServerTime=_iso(now), MaxAllowedSkewMilliseconds=MAX_SKEW * 1000
+            "RequestTimeTooSkewed", RequestTime=timestamp, ServerTime=iso(now), MaxAllowedSkewMilliseconds=MAX_SKEW * 1000
         )
     payload = request.headers.get(PAYLOAD_HEADER)
     if payload is None:
@@ -244,12 +242,12 @@ def _check_validity(start: float, expires: str, now: float) -> None:
             f"that is, the given X-Amz-Expires must be less than {MAX_EXPIRES} seconds",
         )
     if start > now + MAX_SKEW:
-        raise S3Error("AccessDenied", "Request is not valid yet", ServerTime=_iso(now))
+        raise S3Error("AccessDenied", "Request is not valid yet", ServerTime=iso(now))
     if now > start + duration:
-        error = S3Error("AccessDenied", "Request has expired", Expires=_iso(start + duration), ServerTime=_iso(now))
+        error = S3Error("AccessDenied", "Request has expired", Expires=iso(start + duration), ServerTime=iso(now))
         error.fields["X-Amz-Expires"] = duration
         raise error
 
 
-def _iso(seconds: float) -> str:
+def iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -2,7 +2,7 @@
 
 Answers are built from fragments, `document("ListBucketResult", text("Name", name), node("Contents", ...))`, which is
 several times faster than a tree for a page of 1,000 keys. Requests are read by defusedxml: no DTD, no entities, no
-reference to anything outside, UTF-8 only, and limits for depth and number of elements.
+reference to anything outside, UTF-8 only, and limits for depth, number of elements and length of a tag.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from xml.etree.ElementTree import ParseError, TreeBuilder
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import XMLParser
 
-from abixio.config import MAX_PARTS
+from abixio.config import KIB, MAX_PARTS
 
 NAMESPACE: Final = "http://s3.amazonaws.com/doc/2006-03-01/"
 SCHEMA_INSTANCE: Final = "http://www.w3.org/2001/XMLSchema-instance"
@@ -24,6 +24,10 @@ MAX_DEPTH: Final = 16
 """The deepest request of S3 (a lifecycle rule) nests 7 elements; the rest is room for what S3 may add."""
 MAX_ELEMENTS: Final = 16 * MAX_PARTS
 """The largest request of S3 completes 10,000 parts, each of which may name a number, an ETag and every checksum."""
+
+SLICE: Final = 16 * KIB
+"""What the parser gets at once. A tag or comment that is not over after two slices is refused: it is no part of any request,
+and a tag of 8 MiB with a million attributes costs seconds without the interpreter lock, and 260 MiB."""
 
 Fragment = NewType("Fragment", str)
 """Markup that is already escaped."""
@@ -113,9 +117,13 @@ class Builder(TreeBuilder):
         self._text: list[str] = []
         self._elements = 0
         self._root: Node | None = None
+        self._calls = 0
+        self._seen = 0
+        self._stuck = 0
 
     def start(self, tag: str, attrs: dict[str, str]) -> None:  # type: ignore[override]
         self._elements += 1
+        self._calls += 1
         if len(self._open) >= MAX_DEPTH or self._elements > MAX_ELEMENTS:
             raise MalformedDocument("too many elements")
         element = Node(tag.rpartition("}")[2])
@@ -127,13 +135,22 @@ class Builder(TreeBuilder):
         self._text.clear()
 
     def data(self, data: str) -> None:
+        self._calls += 1
         self._text.append(data)
 
     def end(self, tag: str) -> None:  # type: ignore[override]
+        self._calls += 1
         element = self._open.pop()
         if not element.children:
             element.value = "".join(self._text)
         self._text.clear()
+
+    def check_progress(self) -> None:
+        """Called after each slice: MalformedDocument when nothing came of it nor of the one before."""
+        self._stuck = self._stuck + 1 if self._calls == self._seen else 0
+        self._seen = self._calls
+        if self._stuck > 1:
+            raise MalformedDocument("a tag or comment without an end")
 
     def close(self) -> Node:  # type: ignore[override]
         if self._root is None:
@@ -144,11 +161,14 @@ class Builder(TreeBuilder):
 def parse(data: bytes, root: str | None = None) -> Node:
     """The root element of a request. MalformedDocument for all that S3 would not read, also when the root is not `root`.
 
-    `S3Error("MalformedXML")` is made of it by `abixio.s3.payload.read_xml`, which handlers should prefer.
+    `S3Error("MalformedXML")` is made of it by `abixio.s3.documents`, which handlers should prefer.
     """
-    parser = XMLParser(target=Builder(), encoding="utf-8", forbid_dtd=True)
+    builder = Builder()
+    parser = XMLParser(target=builder, encoding="utf-8", forbid_dtd=True)
     try:
-        parser.feed(data)
+        for at in range(0, len(data), SLICE):
+            parser.feed(data[at : at + SLICE])
+            builder.check_progress()
         element = cast(Node, parser.close())
     except (ParseError, DefusedXmlException, MalformedDocument) as error:
         raise MalformedDocument(str(error)) from error

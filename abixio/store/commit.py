@@ -251,6 +251,8 @@ class Committer:
         w = self.quorum(view, draft.k)
         lanes = [lane for lane in self.pool.up() if draft.holders is None or lane.slot in draft.holders]
         if len(lanes) < w:
+            if any(isinstance(lane.trouble, VolumeFull) for lane in self.pool.up()):
+                raise InsufficientStorage("too few volumes have room")
             raise Unavailable(f"{len(lanes)} volumes took the data, {w} are needed")
         record = draft.build(self.clock.tick(view.newest_seq), w, found)
         id = RowId(draft.space, draft.key, record.seq, record.rev)

@@ -1,0 +1,223 @@
+"""Every code of the table of errors, each by a request that gets it."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from hashlib import md5
+from xml.etree import ElementTree
+
+import pytest
+
+from abixio import errors
+from abixio.message import Response
+from abixio.s3.errors import CODES
+from tests.s3_harness import Answer, Harness
+from tests.s3_wire import ACCESS
+
+Ask = Callable[[Harness], Answer]
+EMPTY_MD5 = b64encode(md5(usedforsecurity=False).digest()).decode()
+TRAILING = {"x-amz-content-sha256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER"}
+FOREIGN = "0" * 64
+
+
+@pytest.fixture
+def s3() -> Iterator[Harness]:
+    harness = Harness()
+    harness.ask("PUT", "/b01")
+    harness.ask("PUT", "/b01/k", body=b"data")
+    yield harness
+    harness.close()
+
+
+def ask(method: str, target: str, body: bytes = b"", **headers: str) -> Ask:
+    return lambda s3: s3.ask(method, target, {name.replace("_", "-"): value for name, value in headers.items()}, body)
+
+
+def fails(error: Exception) -> Ask:
+    """A PUT that the store answers with `error`."""
+
+    def request(s3: Harness) -> Answer:
+        s3.store.failure = error
+        return s3.ask("PUT", "/b01/k", body=b"x")
+
+    return request
+
+
+def transport(error: Exception) -> Ask:
+    """What the transport could not read."""
+
+    def refuse(s3: Harness) -> Answer:
+        response: Response = s3.service.refuse(error, "0123456789ABCDEF")
+        assert isinstance(response.body, bytes)
+        return Answer(response.status, {name.lower(): value for name, value in response.headers}, response.body)
+
+    return refuse
+
+
+def sent(method: str, target: str, length: int | None = -1, **headers: str) -> Ask:
+    """A request as it is, with one change to the headers of a signed one."""
+    return lambda s3: s3.send(method, target, {name.replace("_", "-"): value for name, value in headers.items()}, length=length)
+
+
+def complete(*parts: tuple[int, str]) -> Ask:
+    def request(s3: Harness) -> Answer:
+        made = ElementTree.fromstring(s3.ask("POST", "/b01/m?uploads").body)
+        upload = made[2].text
+        etags = {n: s3.ask("PUT", f"/b01/m?partNumber={n}&uploadId={upload}", body=b"x").headers["etag"] for n in (1, 2)}
+        named = "".join(
+            f"<Part><PartNumber>{n}</PartNumber><ETag>{etags[n] if etag == 'right' else etag}</ETag></Part>" for n, etag in parts
+        )
+        body = f"<CompleteMultipartUpload>{named}</CompleteMultipartUpload>"
+        return s3.ask("POST", f"/b01/m?uploadId={upload}", body=body.encode())
+
+    return request
+
+
+def chunked(body: bytes, decoded: int) -> Ask:
+    return lambda s3: s3.presigned("PUT", f"/b01/k?x-amz-decoded-content-length={decoded}", TRAILING, body)
+
+
+def owned_by_somebody(s3: Harness) -> Answer:
+    contents = s3.store.contents["b01"]
+    contents.bucket = replace(contents.bucket, owner=FOREIGN)
+    return s3.ask("PUT", "/b01")
+
+
+def elsewhere(s3: Harness) -> Answer:
+    other = Harness(s3.store, region="eu-x")
+    try:
+        return other.ask("PUT", "/b01")
+    finally:
+        other.close()
+
+
+def expired_clock(s3: Harness) -> Answer:
+    return s3.send("GET", "/b01/k", {
+        "authorization": f"AWS4-HMAC-SHA256 Credential={ACCESS}/20130524/us-east-1/s3/aws4_request,"
+        "SignedHeaders=host,Signature=0",
+        "x-amz-date": "20130524T000000Z", "x-amz-content-sha256": "UNSIGNED-PAYLOAD",
+    })
+
+
+def cut_short(s3: Harness) -> Answer:
+    return s3.ask("PUT", "/b01/k", body=b"x", length=5)
+
+
+ACL = b"<AccessControlPolicy/>"
+WAYS: dict[str, Ask] = {
+    "AccessDenied": sent("GET", "/b01/k"),
+    "AccessForbidden": sent("OPTIONS", "/b01/k", origin="http://a", access_control_request_method="GET"),
+    "AuthorizationHeaderMalformed": sent("GET", "/b01/k", authorization="AWS4-HMAC-SHA256 x"),
+    "AuthorizationQueryParametersError": sent("GET", "/b01/k?X-Amz-Signature=x"),
+    "BadDigest": ask("PUT", "/b01/k", b"x", content_md5=EMPTY_MD5),
+    "BadRequest": transport(errors.BadRequest()),
+    "BucketAlreadyExists": owned_by_somebody,
+    "BucketAlreadyOwnedByYou": elsewhere,
+    "BucketNotEmpty": ask("DELETE", "/b01"),
+    "EntityTooLarge": lambda s3: s3.ask("PUT", "/b01/k", length=6 << 30),
+    "EntityTooSmall": complete((1, "right"), (2, "right")),
+    "IllegalLocationConstraintException": ask(
+        "PUT", "/b02", b"<CreateBucketConfiguration><LocationConstraint>mars</LocationConstraint></CreateBucketConfiguration>"
+    ),
+    "IncompleteBody": cut_short,
+    "InsufficientStorage": fails(errors.InsufficientStorage()),
+    "InternalError": fails(errors.OutcomeUnknown()),
+    "InvalidAccessKeyId": sent("GET", "/b01/k?AWSAccessKeyId=x&Signature=abc&Expires=99999999999"),
+    "InvalidArgument": ask("GET", "/b01?max-keys=x"),
+    "InvalidBucketName": ask("PUT", "/B02"),
+    "InvalidChunkSizeError": chunked(b"1\r\nx\r\n1\r\nx\r\n0\r\n\r\n", 2),
+    "InvalidDigest": ask("PUT", "/b01/k", b"x", content_md5="x"),
+    "InvalidPart": complete((1, "wrong")),
+    "InvalidPartNumber": ask("GET", "/b01/k?partNumber=2"),
+    "InvalidPartOrder": complete((2, "right"), (1, "right")),
+    "InvalidRange": ask("GET", "/b01/k", range="bytes=4-"),
+    "InvalidRedirectLocation": ask("PUT", "/b01/k", b"x", x_amz_website_redirect_location="x"),
+    "InvalidRequest": ask("GET", "/b01/k?retention"),
+    "InvalidStorageClass": ask("PUT", "/b01/k", b"x", x_amz_storage_class="TAPE"),
+    "InvalidToken": ask("GET", "/b01/k", x_amz_security_token="x"),
+    "InvalidURI": ask("GET", "/b01/%zz"),
+    "KeyTooLongError": ask("PUT", "/b01/" + "k" * 1025, b"x"),
+    "MalformedACLError": ask("PUT", "/b01?acl", ACL),
+    "MalformedTrailerError": chunked(b"4\r\ndata\r\n0\r\nx\r\n\r\n", 4),
+    "MalformedXML": ask("POST", "/b01?delete", b"<Delete", content_md5=b64encode(md5(b"<Delete").digest()).decode()),
+    "MaxMessageLengthExceeded": lambda s3: s3.ask("POST", "/b01?delete", {"content-md5": EMPTY_MD5}, length=9 << 20),
+    "MetadataTooLarge": ask("PUT", "/b01/k", b"x", x_amz_meta_a="a" * 2048),
+    "MethodNotAllowed": ask("PATCH", "/b01/k"),
+    "MissingContentLength": lambda s3: s3.ask("PUT", "/b01/k", length=None),
+    "MissingRequestBodyError": ask("POST", "/b01?delete", content_md5=EMPTY_MD5),
+    "MissingSecurityHeader": ask("PUT", "/b01?acl"),
+    "NoSuchBucket": ask("GET", "/none"),
+    "NoSuchConfiguration": ask("GET", "/b01?metrics&id=x"),
+    "NoSuchBucketPolicy": ask("GET", "/b01?policy"),
+    "NoSuchCORSConfiguration": ask("GET", "/b01?cors"),
+    "NoSuchKey": ask("GET", "/b01/none"),
+    "NoSuchLifecycleConfiguration": ask("GET", "/b01?lifecycle"),
+    "NoSuchPublicAccessBlockConfiguration": ask("GET", "/b01?publicAccessBlock"),
+    "NoSuchTagSet": ask("GET", "/b01?tagging"),
+    "NoSuchUpload": ask("GET", "/b01/k?uploadId=x"),
+    "NoSuchVersion": ask("GET", "/b01/k?versionId=x"),
+    "NoSuchWebsiteConfiguration": ask("GET", "/b01?website"),
+    "NotImplemented": ask("PUT", "/b01?policy"),
+    "ObjectLockConfigurationNotFoundError": ask("GET", "/b01?object-lock"),
+    "PreconditionFailed": ask("GET", "/b01/k", if_match="x"),
+    "ReplicationConfigurationNotFoundError": ask("GET", "/b01?replication"),
+    "RequestHeaderSectionTooLarge": transport(errors.HeadTooLarge()),
+    "RequestTimeTooSkewed": expired_clock,
+    "RequestTimeout": transport(errors.RequestTimeout()),
+    "ServerSideEncryptionConfigurationNotFoundError": ask("GET", "/b01?encryption"),
+    "ServiceUnavailable": fails(errors.Unavailable()),
+    "SignatureDoesNotMatch": sent("GET", f"/b01/k?AWSAccessKeyId={ACCESS}&Signature=abc&Expires=99999999999"),
+    "SlowDown": fails(errors.Overloaded()),
+    "UnexpectedContent": ask("PUT", "/b01?acl", ACL, x_amz_acl="private"),
+    "XAmzContentSHA256Mismatch": lambda s3: s3.presigned("PUT", "/b01/k", {"x-amz-content-sha256": "0" * 64}, b"x"),
+}
+
+
+def test_there_is_a_way_to_every_code() -> None:
+    assert set(WAYS) == set(CODES)
+
+
+@pytest.mark.parametrize("code", WAYS)
+def test_a_request_gets_the_code_with_its_status_and_ids(s3: Harness, code: str) -> None:
+    answer = WAYS[code](s3)
+    assert (answer.code, answer.status) == (code, CODES[code][0])
+    root = ElementTree.fromstring(answer.body)
+    assert [child.tag for child in root][:2] == ["Code", "Message"]
+    assert [child.tag for child in root][-2:] == ["RequestId", "HostId"]
+    assert root.findtext("Message")
+    assert answer.headers["content-type"] == "application/xml"
+    assert answer.headers["x-amz-request-id"] == root.findtext("RequestId") == "0123456789ABCDEF"
+    assert answer.headers["x-amz-id-2"] == root.findtext("HostId")
+
+
+FIELDS = {
+    "BadDigest": ["ExpectedDigest", "CalculatedDigest"], "EntityTooLarge": ["ProposedSize", "MaxSizeAllowed"],
+    "EntityTooSmall": ["MinSizeAllowed", "PartNumber", "ETag", "ProposedSize"], "InvalidAccessKeyId": ["AWSAccessKeyId"],
+    "InvalidArgument": ["ArgumentName", "ArgumentValue"], "InvalidBucketName": ["BucketName"], "InvalidDigest": ["Content-MD5"],
+    "InvalidPart": ["PartNumber", "ETag", "UploadId"], "InvalidPartNumber": ["PartNumberRequested", "ActualPartCount"],
+    "InvalidRange": ["RangeRequested", "ActualObjectSize"], "InvalidStorageClass": ["StorageClassRequested"],
+    "KeyTooLongError": ["Size", "MaxSizeAllowed"], "MaxMessageLengthExceeded": ["MaxMessageLengthBytes"],
+    "MetadataTooLarge": ["Size", "MaxSizeAllowed"], "MethodNotAllowed": ["Method", "ResourceType"],
+    "NoSuchBucket": ["BucketName"], "BucketNotEmpty": ["BucketName"], "NoSuchKey": ["Key"], "NoSuchUpload": ["UploadId"],
+    "NoSuchVersion": ["Key", "VersionId"],
+    "PreconditionFailed": ["Condition"], "RequestTimeTooSkewed": ["RequestTime", "ServerTime", "MaxAllowedSkewMilliseconds"],
+    "SignatureDoesNotMatch": ["AWSAccessKeyId", "StringToSign", "SignatureProvided"],
+    "AccessForbidden": ["Method", "ResourceType"],
+    "XAmzContentSHA256Mismatch": ["ClientComputedContentSHA256", "S3ComputedContentSHA256"],
+}
+
+
+@pytest.mark.parametrize("code", FIELDS)
+def test_a_code_has_the_fields_of_s3(s3: Harness, code: str) -> None:
+    root = ElementTree.fromstring(WAYS[code](s3).body)
+    assert set(FIELDS[code]) <= {child.tag for child in root}
+
+
+@pytest.mark.parametrize(
+    ("code", "header", "value"),
+    [("InvalidRange", "content-range", "bytes */4"), ("MethodNotAllowed", "allow", "GET, HEAD, PUT, DELETE")],
+)
+def test_a_code_has_its_header(s3: Harness, code: str, header: str, value: str) -> None:
+    assert WAYS[code](s3).headers[header] == value
