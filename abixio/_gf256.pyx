@@ -116,7 +116,7 @@ def vandermonde(int rows, int cols):
 
 
 def invert(bytes matrix not None, int n):
-    if n < 1 or len(matrix) != n * n:
+    if not 0 < n <= MAX_SIDE or len(matrix) != n * n:
         raise ValueError(f"a matrix of {len(matrix)} bytes is not {n} x {n}")
     cdef bytearray work = bytearray(matrix)
     cdef uint8_t *a = work

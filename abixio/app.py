@@ -15,7 +15,7 @@ import ssl
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import uvloop
@@ -26,6 +26,7 @@ from abixio.banner import Facts, banner
 from abixio.config import Config
 from abixio.credentials import Credentials
 from abixio.errors import StartupError
+from abixio.http.limits import Limits
 from abixio.s3.service import S3Service
 from abixio.store.assembly import PoolVolumes, carry_out, survey
 from abixio.store.buffers import BufferPool
@@ -109,7 +110,7 @@ async def _serve(ready: _Ready) -> int:
     store = await Store.start(pool)
     try:
         accounts = {ready.credentials.access_key: ready.credentials.secret_key}
-        server = Server(S3Service(store, accounts, config), ssl=ready.tls)
+        server = Server(S3Service(store, accounts, config), _limits(), ssl=ready.tls)
         addresses = await server.start(config.host, config.port)
         _announce(ready, addresses)
         await stop.wait()
@@ -119,6 +120,13 @@ async def _serve(ready: _Ready) -> int:
         executor.shutdown(wait=False, cancel_futures=True)
     _log.info("stopped")
     return 0
+
+
+def _limits() -> Limits:
+    """At most half of the descriptors are for connections: without the others no shard could be opened or written."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    usual = Limits()
+    return replace(usual, connections=min(usual.connections, descriptors // 2))
 
 
 def _stop(stop: asyncio.Event) -> None:
@@ -146,7 +154,7 @@ def _announce(ready: _Ready, addresses: list[tuple[str, int]]) -> None:
     cert = None if config.tls_cert is None else os.path.abspath(config.tls_cert)
     missing = volumes.n - len(volumes.by_slot)
     access_key = ready.credentials.access_key
-    facts = Facts(url, config.region, volumes.n, missing, ftt, access_key, ready.credentials_file, cert)
+    facts = Facts(url, config.region, volumes.n, missing, len(volumes.filling), ftt, access_key, ready.credentials_file, cert)
     try:
         print(banner(facts), flush=True)
     except OSError as error:

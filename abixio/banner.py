@@ -20,6 +20,8 @@ class Facts:
     region: str
     volumes: int
     missing: int
+    filling: int
+    """Volumes that lack what was stored before they were replaced."""
     ftt: int
     access_key: str
     credentials_file: str | None
@@ -34,8 +36,13 @@ def banner(facts: Facts) -> str:
 
 def _head(facts: Facts) -> list[str]:
     size = "1 volume" if facts.volumes == 1 else f"{facts.volumes} volumes"
-    state = f", {facts.missing} missing" if facts.missing else ""
-    loss = f"; an object survives the loss of {facts.ftt} of them, unless it asks for another FTT" if facts.volumes > 1 else ""
+    missing = f", {facts.missing} missing" if facts.missing else ""
+    filling = f", {facts.filling} replaced and without the data of before" if facts.filling else ""
+    state, loss = missing + filling, ""
+    if state:
+        loss = "; what is stored already survives so many losses less"
+    elif facts.volumes > 1:
+        loss = f"; an object survives the loss of {facts.ftt} of them, unless it asks for another FTT"
     lines = [f"abixio {__version__} is ready: {facts.url}", f"region {facts.region}, {size}{state}{loss}"]
     if facts.credentials_file is None:
         return [*lines, f"access key {facts.access_key}, from the environment"]

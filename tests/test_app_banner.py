@@ -14,7 +14,7 @@ from abixio.credentials import generate, keep
 from abixio.volume.files import Files
 from tests.server import environment
 
-FACTS = Facts("http://127.0.0.1:9000", "us-east-1", 4, 0, 1, "somebody", None)
+FACTS = Facts("http://127.0.0.1:9000", "us-east-1", 4, 0, 0, 1, "somebody", None)
 
 
 def block(text: str, title: str) -> str:

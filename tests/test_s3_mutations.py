@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import boto3
 import pytest
+from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,12 +18,11 @@ from hypothesis import strategies as st
 from abixio.s3.canonical import canonical_path, canonical_query
 from abixio.s3.names import parse_target
 from tests.s3_harness import Answer, Harness, RawBody
-from tests.s3_wire import ACCESS, SECRET, BytesBody
+from tests.s3_wire import ACCESS, SECRET
 
-UNSIGNED_HEADERS = {"user-agent", "expect", "accept-encoding", "content-length", "transfer-encoding"}
-"""What botocore leaves out of the signature."""
 DENIED = {"SignatureDoesNotMatch", "AccessDenied", "InvalidAccessKeyId", "RequestTimeTooSkewed", "AuthorizationHeaderMalformed",
-          "AuthorizationQueryParametersError", "InvalidRequest", "InvalidArgument", "InvalidURI", "InvalidToken", "InvalidBucketName"}
+          "AuthorizationQueryParametersError", "InvalidRequest", "InvalidArgument", "InvalidURI", "InvalidToken",
+          "InvalidBucketName"}
 """For a change of the head."""
 DAMAGED = {"BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody", "SignatureDoesNotMatch", "MalformedTrailerError",
            "InvalidRequest", "InvalidChunkSizeError", "EntityTooLarge"}
@@ -40,6 +40,13 @@ class Sent:
 
     def give(self, s3: Harness) -> Answer:
         return s3.send_raw(self.method, self.target, self.headers, self.body)
+
+
+class Requests(list[Sent]):
+    """All of them are too much for the report of a failure."""
+
+    def __repr__(self) -> str:
+        return "requests"
 
 
 class Recorder:
@@ -66,8 +73,6 @@ class Recorder:
         self.sent.append(sent)
         answer = sent.give(self.s3)
         assert answer.status < 300, answer
-        from botocore.awsrequest import AWSResponse
-
         return AWSResponse(request.url, answer.status, answer.headers, RawBody(answer.body))
 
 
@@ -79,9 +84,9 @@ def s3() -> Iterator[Harness]:
 
 
 @pytest.fixture(scope="module")
-def requests(s3: Harness) -> list[Sent]:
+def requests(s3: Harness) -> Requests:
     """Each passed once."""
-    found: list[Sent] = []
+    found = Requests()
     for scheme in ("http", "https"):
         boto = Recorder(s3, scheme)
         boto.client.create_bucket(Bucket=scheme)
@@ -110,7 +115,7 @@ def same_meaning(sent: Sent, target: bytes) -> bool:
 
 @settings(max_examples=250, deadline=None)
 @given(st.data())
-def test_no_changed_byte_of_a_target_passes(s3: Harness, requests: list[Sent], data: st.DataObject) -> None:
+def test_no_changed_byte_of_a_target_passes(s3: Harness, requests: Requests, data: st.DataObject) -> None:
     sent = data.draw(st.sampled_from(requests))
     at = data.draw(st.integers(0, len(sent.target)))
     byte = data.draw(st.sampled_from(b"%&=?/+-a0Z~\xc3"))
@@ -128,12 +133,13 @@ def test_no_changed_byte_of_a_target_passes(s3: Harness, requests: list[Sent], d
 
 @settings(max_examples=250, deadline=None)
 @given(st.data())
-def test_no_changed_header_passes(s3: Harness, requests: list[Sent], data: st.DataObject) -> None:
+def test_no_changed_header_passes(s3: Harness, requests: Requests, data: st.DataObject) -> None:
     sent = data.draw(st.sampled_from(requests))
     headers = dict(sent.headers)
-    name = data.draw(st.sampled_from(sorted(headers.keys() - UNSIGNED_HEADERS)))
+    signed = headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
+    name = data.draw(st.sampled_from(["authorization", *signed]))
     match data.draw(st.sampled_from(["drop", "change", "append", "add"])):
-        case "drop":
+        case "drop" if name != "host":  # without which there is no request
             del headers[name]
         case "change":
             at = data.draw(st.integers(0, len(headers[name]) - 1))
@@ -147,14 +153,14 @@ def test_no_changed_header_passes(s3: Harness, requests: list[Sent], data: st.Da
         return
     before = contents(s3)
     answer = Sent(sent.method, sent.target, headers, sent.body).give(s3)
-    assert answer.status >= 400, (name, headers[name])
+    assert answer.status >= 400, name
     assert contents(s3) == before
     assert answer.code in DENIED, answer
 
 
 @settings(max_examples=250, deadline=None)
 @given(st.data())
-def test_no_changed_body_passes(s3: Harness, requests: list[Sent], data: st.DataObject) -> None:
+def test_no_changed_body_passes(s3: Harness, requests: Requests, data: st.DataObject) -> None:
     sent = data.draw(st.sampled_from([sent for sent in requests if sent.body]))
     at = data.draw(st.integers(0, len(sent.body) - 1))
     byte = data.draw(st.integers(0, 255).filter(lambda byte: byte != sent.body[at]))
@@ -167,15 +173,15 @@ def test_no_changed_body_passes(s3: Harness, requests: list[Sent], data: st.Data
             body = sent.body[:at]
     before = contents(s3)
     answer = Sent(sent.method, sent.target, sent.headers, body).give(s3)
-    if answer.status < 300:  # the size of a chunk in another case, or with a zero in front
-        assert body.lower().lstrip(b"0") == sent.body.lower().lstrip(b"0")
+    if answer.status < 300:  # the coding in another spelling: case or zeros of a size, blanks around a trailer
+        assert answer.headers["etag"] == sent.give(s3).headers["etag"]
         return
     assert contents(s3) == before
     assert answer.code in DAMAGED | {"MissingRequestBodyError"}, answer
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "POST", "DELETE"])
-def test_no_other_method_passes(s3: Harness, requests: list[Sent], method: str) -> None:
+def test_no_other_method_passes(s3: Harness, requests: Requests, method: str) -> None:
     for sent in requests:
         if sent.method != method:
             answer = Sent(method, sent.target, sent.headers, sent.body).give(s3)

@@ -132,6 +132,7 @@ def test_the_checksum_of_nothing_in_a_url_does_not_bind_the_body_to_come(s3: Har
     """The JavaScript SDK signs it when it does not know the body."""
     assert s3.presigned("PUT", f"/b01/p?{query}", body=b"x").status == 200
     assert s3.presigned("PUT", f"/b01/p?{query}", {"x-amz-checksum-crc32": "AAAAAA=="}, b"x").code == "AccessDenied"
+    assert s3.presigned("PUT", f"/b01/p?{query}&x-amz-checksum-crc32c=AAAAAQ%3D%3D", body=b"x").code == "BadDigest"
 
 
 @pytest.mark.parametrize(

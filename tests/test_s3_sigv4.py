@@ -260,6 +260,8 @@ def test_the_payload_hash_is_part_of_the_signature() -> None:
         ("AWS4-HMAC-SHA256 ", "Bearer ", "InvalidArgument", "Unsupported Authorization Type"),
         ("AWS4-HMAC-SHA256 ", "AWS ", "InvalidRequest", "Please use AWS4-HMAC-SHA256"),
         ("AWS4-HMAC-SHA256 ", "AWS4-ECDSA-P256-SHA256 ", "InvalidRequest", "Please use AWS4-HMAC-SHA256"),
+        ("Credential=", "x,Credential=", "AuthorizationHeaderMalformed", "more than Credential"),
+        ("Signature=", "Signature=0,Signature=", "AuthorizationHeaderMalformed", "more than Credential"),
         ("Signature=", "Signature=\u00e9", "SignatureDoesNotMatch", "does not match"),
     ],
 )

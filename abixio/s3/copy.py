@@ -51,6 +51,11 @@ class ReaderSource:
         self._slices: AsyncIterator[Buffer] = reader.stream(*span)
         self._rest = memoryview(b"")
 
+    async def begin(self) -> None:
+        """Read the first slice ahead of the upload: what a reader borrows to rebuild lost data must not be waited for by an
+        upload that has a stripe buffer already, or copies could wait for each other."""
+        self._rest = memoryview(await anext(self._slices, b""))
+
     async def readinto(self, view: memoryview) -> int:
         at = 0
         while at < len(view):
@@ -88,6 +93,7 @@ async def copy_object(call: Call) -> Response:
         if place == (bucket.name, call.key) and not (replaces or _changes(spec, source, chosen)):
             raise S3Error("InvalidRequest", _SELF)
         body = ReaderSource(reader, Span(0, source.size), [chosen] if chosen else _known(source))
+        await body.begin()
         info = await call.store.put(bucket, call.key, spec, body)
     finally:
         await reader.aclose()
@@ -110,6 +116,7 @@ async def upload_part_copy(call: Call) -> Response:
         if span.length > MAX_OBJECT:
             raise S3Error("EntityTooLarge", ProposedSize=span.length, MaxSizeAllowed=MAX_OBJECT)
         source = ReaderSource(reader, span, [algorithm] if algorithm else [])
+        await source.begin()
         part = await call.store.put_part(bucket, call.key, upload.id, number, source)
     finally:
         await reader.aclose()

@@ -21,6 +21,7 @@ from abixio.s3.names import Target, check_asked_name, check_key, parse_target
 from abixio.s3.router import route
 from abixio.s3.sigv2 import CARRIED, authenticate_url, is_version_2
 from abixio.s3.sigv4 import Identity, authenticate
+from abixio.s3.verified import Verified
 from abixio.store.types import StoreAPI
 
 SERVER: Final = ("Server", "abixio")
@@ -79,13 +80,19 @@ class S3Service:
         self._config = config
         self._documents = Documents()
         self._hosts = Hosts(config.domains)
+        self._verified = Verified()
         self._owners = {access_key: root_owner(access_key) for access_key in credentials}
 
     async def __call__(self, request: Request) -> Response:
         target: Target | None = None
         try:
-            target = parse_target(request.target, self._hosts.bucket(request.headers.get("host", "")))
-            answer = await self._answer(request, target)
+            good = self._verified.find(request, time.time())
+            if good is not None:
+                target, identity = good
+            else:
+                target = parse_target(request.target, self._hosts.bucket(request.headers.get("host", "")))
+                identity = self._first(request, target)
+            answer = await self._answer(request, target, identity)
         except AbixioError as error:
             return self._refusal(error, request, target)
         answer.headers += [("x-amz-request-id", request.id), ("x-amz-id-2", HOST_ID), SERVER]
@@ -97,10 +104,20 @@ class S3Service:
         answer.headers.append(SERVER)
         return answer
 
-    async def _answer(self, request: Request, target: Target) -> Response:
+    def _first(self, request: Request, target: Target) -> Identity:
+        """The caller of a request that was not seen before."""
         if request.method == "OPTIONS":
             preflight.refuse(request, target)
+        before, params = len(request.headers), target.params
         identity = self._identify(request, target)
+        # What was moved from the URL into the headers would not be there the next time. In a URL of version 2, a parameter
+        # of version 4 is anybody's.
+        version_4 = params.get("X-Amz-SignedHeaders") == "host" and not is_version_2(params)
+        if version_4 and len(request.headers) == before:
+            self._verified.keep(request, target, identity)
+        return identity
+
+    async def _answer(self, request: Request, target: Target, identity: Identity) -> Response:
         if target.bucket:
             check_asked_name(target.bucket)
         operation = route(request.method, target.bucket, target.key, target.params, copy.HEADER in request.headers)
@@ -142,11 +159,13 @@ def _unhoist(request: Request, target: Target) -> None:
     whichever came first could be changed by anybody, as with two values of one parameter.
 
     The checksum of an empty body is no demand: the JavaScript SDK signs it into the URLs of uploads to come."""
-    unknown = any(value == _OF_NOTHING.get(name.lower()) for name, value in target.params.items())
+    void = {name.lower() for name, value in target.params.items() if value == _OF_NOTHING.get(name.lower())}
+    if void:
+        void.add(_ALGORITHM)
     moved: set[str] = set()
     for name, value in target.params.items():
         lower = name.lower()
-        if not lower.startswith("x-amz-") or lower in _SIGNING or (unknown and lower in (_ALGORITHM, *_OF_NOTHING)):
+        if not lower.startswith("x-amz-") or lower in _SIGNING or lower in void:
             continue
         if lower in moved:
             raise _no_header(name, value)

@@ -43,6 +43,7 @@ SIGNED_HEADERS: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+(?:;[a-z0-9!#$%&'*+
 QUERY_NAMES: Final = (
     "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders"
 )
+HEADER_NAMES: Final = ("Credential", "SignedHeaders", "Signature")
 QUERY_CODE: Final = "AuthorizationQueryParametersError"
 HEADER_CODE: Final = "AuthorizationHeaderMalformed"
 QUERY_CREDENTIAL: Final = "Error parsing the X-Amz-Credential parameter; "
@@ -94,10 +95,13 @@ def _claim_of_header(request: Request, header: str, region: str, now: float) -> 
         if mechanism == "AWS" or mechanism.startswith("AWS4-"):
             refuse_mechanism()
         raise S3Error("InvalidArgument", "Unsupported Authorization Type", ArgumentName="Authorization", ArgumentValue=header)
-    parts = dict(part.strip().partition("=")[::2] for part in rest.split(","))
-    for name in ("Credential", "SignedHeaders", "Signature"):
+    pairs = [part.strip().partition("=")[::2] for part in rest.split(",") if part.strip()]
+    parts = dict(pairs)
+    for name in HEADER_NAMES:
         if not parts.get(name):
             raise S3Error(HEADER_CODE, f"{HEADER_PREFIX}missing {name}.")
+    if len(pairs) > len(HEADER_NAMES):
+        raise S3Error(HEADER_CODE, f"{HEADER_PREFIX}more than {', '.join(HEADER_NAMES)}.")
     access_key, date, place = _credential(parts["Credential"], region, HEADER_CODE, HEADER_PREFIX)
     signed = _signed_headers(parts["SignedHeaders"])
     if not signed:
@@ -228,6 +232,13 @@ def _seconds(timestamp: str) -> float | None:
         return datetime.strptime(timestamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
     except ValueError:
         return None
+
+
+def check_dates(params: Mapping[str, str], now: float) -> None:
+    """Whether a URL that was found good still is."""
+    start = _seconds(params["X-Amz-Date"])
+    assert start is not None
+    _check_validity(start, params["X-Amz-Expires"], now)
 
 
 def _check_validity(start: float, expires: str, now: float) -> None:

@@ -152,7 +152,7 @@ def _open(volumes: PoolVolumes, slot: int, path: str, files: Files) -> None:
     try:
         if volume.notes().get(FILLING):
             volumes.filling.add(slot)
-            _log.warning("%s: slot %d is being filled; it counts for what it has, not for what it lacks", path, slot)
+            _log.warning("%s: slot %d was replaced and lacks the data of before; replace no other disk that holds it", path, slot)
     except VolumeError as error:
         _log.warning("%s: %s; starting without it", path, error)
         del volumes.by_slot[slot]

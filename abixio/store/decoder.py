@@ -59,6 +59,10 @@ class Decoder:
         """Whether there are k shards that have not failed yet, not counting that one."""
         return len(self._openers.keys() - self._suspect - {index}) >= self.layout.k
 
+    def distrust(self, slow: Collection[int]) -> None:
+        """Ask those last from now on."""
+        self._suspect.update(slow)
+
     # ---- reading -----------------------------------------------------------------------------------------------------
     def room(self, stripe: Stripe, start: int, stop: int) -> int:
         """Bytes that `read` of the same range will have to rebuild, as far as is known."""

@@ -63,6 +63,7 @@ async def verify_unclean(pool: Pool) -> None:
             continue
         try:
             await _verify(lane)
+            lane.volume.clean = True
         except VolumeError as error:
             _log.warning("volume %d: cannot be verified, and is left out: %s", lane.slot, error)
             lane.fail(error)

@@ -44,7 +44,8 @@ class OpenPart:
             await asyncio.wait((self._running,))
         while True:
             source = self.decoder
-            running = self._pool.loop.run_in_executor(self._pool.executor, partial(job, source, *args, **kwargs))
+            work = partial(self._job, job, source, *args, **kwargs)
+            running = self._pool.loop.run_in_executor(self._pool.executor, work)
             self._running = running
             running.add_done_callback(self._ended)
             while not running.done() and source is self.decoder:
@@ -57,6 +58,12 @@ class OpenPart:
                     return running.result()
                 finally:
                     del running  # or an error and this frame keep each other, and all memory lent to the job, alive
+
+    def _job(self, job: Callable[Concatenate[Decoder, P], T], source: Decoder, *args: P.args, **kwargs: P.kwargs) -> T:
+        """On the thread. A disk that began to hang while this job waited for its turn need not take this thread too."""
+        lanes = [self._pool.lanes[slot] for slot in self._copies.layout.slots]
+        source.distrust({index for index, lane in enumerate(lanes) if lane is not None and lane.lagging})
+        return job(source, *args, **kwargs)
 
     def close(self) -> None:
         """Let go of the shards, once no thread works on them; slices that somebody holds stay valid."""
@@ -79,6 +86,7 @@ class OpenPart:
         lane = self._pool.lanes[self._copies.layout.slots[asking[0]]]
         if lane is not None:
             lane.lags(running)
+        self._pool.spare_thread(running)
         self._avoid.add(asking[0])
         self.close()
         self._running = None

@@ -6,9 +6,9 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Collection, Mapping
-from concurrent.futures import Executor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from abixio.config import Config
 from abixio.errors import AbixioError
@@ -47,7 +47,7 @@ class Pool:
 
     def __init__(
         self, volumes: Mapping[int, Volume], n: int, filling: Collection[int], config: Config,
-        executor: Executor, buffers: BufferPool, loop: asyncio.AbstractEventLoop,
+        executor: ThreadPoolExecutor, buffers: BufferPool, loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.n = n
         self.quorum = Quorum(n)
@@ -77,6 +77,15 @@ class Pool:
     def lost(self, lane: Lane, error: AbixioError) -> None:
         """A volume failed to answer a read: said once per error, the volume stays in service."""
         _log.warning("volume %d: %s", lane.slot, error)
+
+    def spare_thread(self, hung: asyncio.Future[Any]) -> None:
+        """That job keeps its thread for as long as its disk hangs: another thread takes its place meanwhile. Or as many reads as
+        there are threads, all on one hung disk, would stop everybody."""
+        self.executor._max_workers += 1
+        hung.add_done_callback(self._returned)
+
+    def _returned(self, _job: asyncio.Future[Any]) -> None:
+        self.executor._max_workers -= 1
 
     def report_bad(self, record: Record, slot: int) -> None:
         """A read met a shard that is gone or rotten: remembered for repair, up to MAX_BAD of them."""

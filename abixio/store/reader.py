@@ -160,10 +160,12 @@ class StripeReader:
             return _cut(self._ready, step.start, step.stop)
         part = await self._open(step.part)
         while True:
-            need = part.decoder.room(step.stripe, step.start, step.stop)
+            source = part.decoder
+            need = source.room(step.stripe, step.start, step.stop)
             room = await self._memory.take(need) if need else _NO_ROOM
             views = await part.run(Decoder.read, step.stripe, step.start, step.stop, room)
-            if views is not None:
+            # A job that was given up on the way still has that room, and may write another piece into it at any time.
+            if views is not None and (not need or part.decoder is source):
                 return views
 
 

@@ -9,9 +9,10 @@ from blake3 import blake3
 
 from abixio.codec.checksum import block_seed, block_sums
 from abixio.errors import InsufficientStorage, Unavailable, VolumeError, VolumeUnusable
+from abixio.store.buffers import Loan
 from abixio.store.decoder import Decoder
 from abixio.store.inline import pack_shard
-from abixio.store.layout import shard_size, stripe_at, stripes
+from abixio.store.layout import Stripe, shard_size, stripe_at, stripes
 from abixio.store.openpart import OpenPart
 from abixio.store.pool import Pool
 from abixio.store.record import Part, Record
@@ -80,6 +81,15 @@ class _Made:
         return bytes(self.sums), self._hash.digest()
 
 
+async def _rebuilt(source: OpenPart, memory: Loan, stripe: Stripe, index: int, length: int) -> memoryview:
+    """That piece, in memory that no job given up for being slow can still write to."""
+    while True:
+        asked, piece = source.decoder, await memory.take(length)
+        await source.run(Decoder.rebuild, stripe, index, 0, piece)
+        if source.decoder is asked:
+            return piece
+
+
 async def _file(pool: Pool, copies: Copies, source: OpenPart, shards: ShardSet, index: int) -> None:
     """Stripe by stripe: rebuild a piece on a thread, write it on the lane."""
     layout, part = copies.layout, source.decoder.part
@@ -90,8 +100,7 @@ async def _file(pool: Pool, copies: Copies, source: OpenPart, shards: ShardSet, 
         await shards.written(number - IN_FLIGHT)
         length = stripe.stored(index, layout.k)
         if length:
-            piece = await memory.take(length)
-            await source.run(Decoder.rebuild, stripe, index, 0, piece)
+            piece = await _rebuilt(source, memory, stripe, index, length)
             await pool.loop.run_in_executor(pool.executor, made.add, piece)
             shards.write(number, index, piece)
     record = next(iter(copies.rows.values())).record

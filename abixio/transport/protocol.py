@@ -28,6 +28,7 @@ from abixio.transport.deadline import Deadline
 from abixio.transport.eager import Work, start
 from abixio.transport.exchange import Exchange, request_id
 from abixio.transport.flow import Flow
+from abixio.transport.guarded import copied
 from abixio.transport.shared import Shared
 
 _NO_BODY: Final = EmptyBody()
@@ -110,6 +111,8 @@ class Connection(asyncio.BufferedProtocol):
     def send(self, first: Buffer, second: Buffer = b"") -> None:
         if self._stage is Stage.LOST or self._transport.is_closing():
             raise ClientDisconnected("the client went away before the end of the answer")
+        if self._secure:
+            first, second = copied(first), copied(second)
         self.answered = True
         if second:
             self._transport.writelines((first, second))

@@ -30,6 +30,8 @@ _ROOM_SECONDS: Final = 1.0
 _ROOM_PLENTY: Final = 4 << 30
 """With so much above the reserve, an answer about free space is good for a second: more than a disk takes in that time."""
 _BOOT: Final = "boot"
+_UNVERIFIED: Final = "unverified"
+"""Where the boot id stands: no boot has it."""
 _CLOSED: Final = "closed"
 _YES: Final = "yes"
 _NO: Final = "no"
@@ -95,7 +97,8 @@ class LocalVolume:
         self.identity = who
         self.slot = who.slot
         self.clean = True
-        """False after a boot without clean shutdown: then the files of unsettled rows may be torn."""
+        """False after a boot without clean shutdown: then the files of unsettled rows may be torn. Whoever has verified them
+        sets it."""
         self._lock = lock
         self._catalog = cat
         self._read = cat.read
@@ -104,8 +107,8 @@ class LocalVolume:
         """Why the volume is out of service."""
         self._closed = False
         self._dirty = False
-        self._marked = False
-        """The catalog says that the volume is in use; written ahead of the first change."""
+        self._marked: bool | None = None
+        """With which `clean` the catalog says that the volume is in use; written ahead of the first change."""
         self._numbers = count()
         self._room_until = 0.0
         self._full: str | None = None
@@ -242,10 +245,11 @@ class LocalVolume:
             steps.callback(self._lock.release)
             steps.callback(self.files.close, self._root)
             steps.callback(self._catalog.close)
-            if self._marked:
+            if self._marked is not None:
                 with suppress(VolumeError):  # out of service: then nobody may say that all is well
                     self.barrier()
-                    self._catalog.set_meta({_CLOSED: _YES})
+                    if self.clean:
+                        self._catalog.set_meta({_CLOSED: _YES})
             self._fail(VolumeUnusable("it was closed"))
 
     # ---- what shard writers ask --------------------------------------------------------------------------------------
@@ -303,9 +307,10 @@ class LocalVolume:
 
     def _mark(self) -> None:
         """Say in the catalog, ahead of the first change, that the volume is in use since this boot."""
-        if not self._marked:
-            self._catalog.set_meta({_BOOT: self.files.boot_id(), _CLOSED: _NO})
-            self._marked = True
+        if self._marked is not self.clean:
+            # What was not verified yet must not pass for clean, should this use be cut short too.
+            self._catalog.set_meta({_BOOT: self.files.boot_id() if self.clean else _UNVERIFIED, _CLOSED: _NO})
+            self._marked = self.clean
 
     def _recover(self) -> None:
         """Was the last use ended in good order, or by a kill that left the kernel's memory intact? Remove unfinished shards."""
@@ -313,5 +318,9 @@ class LocalVolume:
         self.clean = meta.get(_CLOSED, _YES) == _YES or meta.get(_BOOT) == self.files.boot_id()
         if self._catalog.read_only:
             return
+        if self.files.exists(names.formatting(self.path)):
+            # Left by a crash behind the last step: were volume.json lost one day, this would pass for a blank volume.
+            self.files.unlink(names.formatting(self.path))
+            self.files.fsync_directory(names.home(self.path))
         for name in self.files.names(names.tmp(self.path)):
             self.files.unlink(names.tmp_file(self.path, name))

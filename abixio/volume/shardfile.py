@@ -8,6 +8,7 @@ through the map: a bad sector there is an error and no signal.
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Sequence
 from contextlib import suppress
@@ -30,6 +31,7 @@ _TRAILER: Final = struct.Struct("<32s16sQIIHBBIIIII8s8s")
 TRAILER_BYTES: Final = _TRAILER.size
 _CHECKED: Final = TRAILER_BYTES - 16
 """Bytes of the trailer that the footer checksum covers: all before itself and the magic."""
+_NO_DESCRIPTOR: Final = frozenset((errno.EMFILE, errno.ENFILE))
 _TAIL: Final = 4096
 """Read at once when a file is opened: holds the footer of a shard up to about 24 MiB with a record of 500 bytes."""
 
@@ -259,6 +261,11 @@ class ShardFileWriter:
         try:
             self._host.files.fsync_directory(self._place.directory)
         except OSError as error:
+            if error.errno in _NO_DESCRIPTOR:
+                # The directory could not even be opened: its disk was asked for nothing, and is not to blame.
+                with suppress(OSError):
+                    self._host.files.unlink(self._place.path)
+                raise volume_error(error, f"{self._place.path}: cannot be synced") from error
             raise self._host.sync_failed(error) from error
 
     def _close(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -21,18 +20,23 @@ DRIVER = Path(__file__).with_name("awssdk.cjs")
 Sdk = Callable[..., bytes]
 
 
+@pytest.fixture(scope="module")
+def node() -> str:
+    """Node.js, which finds the packages where NODE_PATH says."""
+    found = program("node")
+    needed = "; ".join(f"require.resolve('{package}')" for package in PACKAGES)
+    if subprocess.run([found, "-e", needed], capture_output=True, check=False).returncode != 0:
+        missing(f"one of the npm packages {', '.join(PACKAGES)} (in a directory that NODE_PATH names)")
+    return found
+
+
 @pytest.fixture
-def sdk(server: Server, store: Store, home: Path) -> Sdk:
+def sdk(node: str, server: Server, store: Store, home: Path) -> Sdk:
     """Does one of the driver's operations in the test's bucket."""
-    node = program("node")
-    paths = os.environ.get("NODE_PATH", "")
-    for package in PACKAGES:
-        if subprocess.run([node, "-e", f"require.resolve('{package}')"], capture_output=True, check=False).returncode:
-            missing(f"the npm package {package} (in a directory that NODE_PATH names)")
 
     def do(operation: str, *, stdin: bytes = b"", **arguments: object) -> bytes:
         text = json.dumps({"Bucket": store.bucket, **arguments})
-        tool = Tool([node, str(DRIVER)], home, NODE_PATH=paths, ENDPOINT=server.url, ARGUMENTS=text, **credentials(server))
+        tool = Tool([node, str(DRIVER)], home, ENDPOINT=server.url, ARGUMENTS=text, **credentials(server))
         return tool(operation, stdin=stdin)
 
     return do

@@ -16,7 +16,7 @@ _NAME = re.compile("test_({0})(?:_and_({0}))?(?:_|$)".format("|".join(OPERATIONS
 """`test_put`, `test_put_of_a_stream`, `test_put_and_get`: a test says first which operations it is of."""
 
 
-def tested() -> dict[str, set[str]]:
+def covered() -> dict[str, set[str]]:
     """Of each client, the operations that its module has a test of."""
     found = {}
     for path in HERE.glob("test_client_*.py"):
@@ -45,7 +45,7 @@ def test_the_columns_are_the_operations() -> None:
 def test_every_client_has_a_row_and_every_yes_a_test() -> None:
     rows = documented()[1]
     said = {client: {name.replace(" ", "_") for name, cell in row.items() if cell == "yes"} for client, row in rows.items()}
-    assert said == tested()
+    assert said == covered()
 
 
 def test_a_cell_is_a_yes_or_a_dash() -> None:
