@@ -357,7 +357,7 @@ def _chosen(have: Mapping[int, Stored], wanted: Sequence[PartRef]) -> list[Store
         part = have.get(ref.number)
         if part is None or part.record.etag != ref.etag:
             raise InvalidPart(str(ref.number), ref.etag)
-        if any(part.record.checksums.get(name, value) != value for name, value in ref.checksums.items()):
+        if any(part.record.checksums.get(name) != value for name, value in ref.checksums.items()):
             raise InvalidPart(str(ref.number), ref.etag)
         chosen.append(part)
     for part in chosen[:-1]:

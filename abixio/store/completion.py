@@ -158,7 +158,7 @@ def choose_parts(have: Mapping[int, Record], wanted: Sequence[PartRef]) -> list[
     chosen: list[Record] = []
     for ref in wanted:
         part = have.get(ref.number)
-        if part is None or part.etag != ref.etag or any(part.checksums.get(a, v) != v for a, v in ref.checksums.items()):
+        if part is None or part.etag != ref.etag or any(part.checksums.get(a) != v for a, v in ref.checksums.items()):
             raise InvalidPart(str(ref.number), ref.etag)
         chosen.append(part)
     for part in chosen[:-1]:
