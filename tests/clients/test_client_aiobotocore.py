@@ -11,6 +11,8 @@ from tests.clients.conftest import Store
 from tests.clients.kit import BIG, CONTROL, ODD, PART, SMALL, TREE, credentials, fetch, library
 from tests.server import Server
 
+pytestmark = pytest.mark.slow  # Its dependencies hold botocore back, and pip is long about it.
+
 
 @pytest.fixture
 async def client(server: Server) -> AsyncIterator[Any]:
@@ -19,7 +21,7 @@ async def client(server: Server) -> AsyncIterator[Any]:
     async with session.create_client(
         "s3", endpoint_url=server.url, region_name="us-east-1",
         aws_access_key_id=keys["AWS_ACCESS_KEY_ID"], aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
-    ) as client:  # fmt: skip
+    ) as client:
         yield client
 
 

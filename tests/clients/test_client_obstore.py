@@ -21,7 +21,7 @@ def connect(server: Server, store: Store) -> Any:
         return library("obstore.store").S3Store(
             store.bucket, endpoint=server.url, region="us-east-1", client_options={"allow_http": True},
             access_key_id=keys["AWS_ACCESS_KEY_ID"], secret_access_key=keys["AWS_SECRET_ACCESS_KEY"], **more,
-        )  # fmt: skip
+        )
 
     return make
 

@@ -19,7 +19,7 @@ def fs(server: Server) -> Any:
     return library("pyarrow.fs").S3FileSystem(
         access_key=keys["AWS_ACCESS_KEY_ID"], secret_key=keys["AWS_SECRET_ACCESS_KEY"], region="us-east-1",
         endpoint_override=server.url.removeprefix("http://"), scheme="http",
-    )  # fmt: skip
+    )
 
 
 def write(fs: Any, name: str, content: bytes) -> None:

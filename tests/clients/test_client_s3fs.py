@@ -10,6 +10,8 @@ from tests.clients.conftest import Store
 from tests.clients.kit import BIG, CONTROL, MIB, ODD, PART, SMALL, credentials, fetch, library
 from tests.server import Server
 
+pytestmark = pytest.mark.slow  # Its dependencies hold botocore back, and pip is long about it.
+
 
 @pytest.fixture
 def fs(server: Server) -> Any:
@@ -17,7 +19,7 @@ def fs(server: Server) -> Any:
     return library("s3fs").S3FileSystem(
         key=keys["AWS_ACCESS_KEY_ID"], secret=keys["AWS_SECRET_ACCESS_KEY"], endpoint_url=server.url,
         use_listings_cache=False, skip_instance_cache=True,
-    )  # fmt: skip
+    )
 
 
 def test_put(fs: Any, store: Store) -> None:
