@@ -1,4 +1,4 @@
-"""Builds the two extensions; everything else is said in pyproject.toml."""
+"""Builds the three extensions; everything else is said in pyproject.toml."""
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -13,4 +13,4 @@ def extension(name: str) -> Extension:
     )
 
 
-setup(ext_modules=cythonize([extension("_gf256"), extension("_md5")], build_dir="build", language_level=3))
+setup(ext_modules=cythonize([extension("_gf256"), extension("_md5"), extension("_sqlio")], build_dir="build", language_level=3))

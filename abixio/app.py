@@ -22,11 +22,17 @@ import uvloop
 
 from abixio import credentials as keys
 from abixio import endpoint, logs
+from abixio.accesslog import AccessLog
+from abixio.admin.front import Front
+from abixio.admin.jobs import Jobs
+from abixio.admin.router import Admin
 from abixio.banner import Facts, banner
 from abixio.config import Config
 from abixio.credentials import Credentials
 from abixio.errors import StartupError
 from abixio.http.limits import Limits
+from abixio.logged import Logged
+from abixio.message import Application
 from abixio.s3.service import S3Service
 from abixio.store.assembly import PoolVolumes, carry_out, survey
 from abixio.store.buffers import BufferPool
@@ -42,6 +48,8 @@ END_SECONDS: Final = 9.5
 """From the signal to the end, whatever hangs; supervisors usually kill after 10."""
 DRAIN_SECONDS: Final = 5.0
 """For running requests; the transport may take two more to cut the rest, and the volumes have to be closed after that."""
+LOG_SECONDS: Final = 1.0
+"""For the last lines of the access log: its reader may have stopped reading."""
 EXTRA_THREADS: Final = 16
 """Besides one for each core: they may all wait for pages of a slow disk while the arithmetic of uploads goes on. As many
 as a pool may have volumes."""
@@ -64,7 +72,12 @@ def run(config: Config) -> int:
     logs.configure(config.log_level, config.log_json)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    return uvloop.run(_serve(_prepare(config)))
+    access_log = None if config.access_log is None else AccessLog(config.access_log, config.log_json)
+    try:
+        return uvloop.run(_serve(_prepare(config), access_log))
+    finally:
+        if access_log is not None:
+            access_log.close(LOG_SECONDS)
 
 
 # ---- before the loop -------------------------------------------------------------------------------------------------
@@ -76,7 +89,7 @@ def _prepare(config: Config) -> _Ready:
     endpoint.check_address(config.host, config.port)
     plan = survey(config.volumes, files=files)
     if config.ftt is not None and config.ftt >= plan.n:
-        raise StartupError(f"--ftt {config.ftt}: {plan.n} volumes can lose at most {plan.n - 1}")
+        raise StartupError(f"--ftt {config.ftt}: of {plan.n} volume{'s' * (plan.n > 1)}, at most {plan.n - 1} can be lost")
     stored = None if given else keys.stored(files, (found.path for found in plan.present.values()))
     volumes = carry_out(plan, files)
     if given is not None:
@@ -99,27 +112,37 @@ def _kept(files: Files, volumes: PoolVolumes, stored: Credentials | None) -> tup
 
 
 # ---- in the loop -----------------------------------------------------------------------------------------------------
-async def _serve(ready: _Ready) -> int:
+async def _serve(ready: _Ready, access_log: AccessLog | None) -> int:
     config, loop = ready.config, asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in _SIGNALS:
-        loop.add_signal_handler(number, _stop, stop)
+        loop.add_signal_handler(number, _stop, stop, number)
+    if access_log is not None:
+        loop.add_signal_handler(signal.SIGHUP, access_log.renew)
     executor = ThreadPoolExecutor((os.cpu_count() or 1) + EXTRA_THREADS, thread_name_prefix="stripe")
     volumes = ready.volumes
     pool = Pool(volumes.by_slot, volumes.n, volumes.filling, config, executor, BufferPool(config.memory_budget), loop)
     store = await Store.start(pool)
+    jobs = Jobs()
     try:
-        accounts = {ready.credentials.access_key: ready.credentials.secret_key}
-        server = Server(S3Service(store, accounts, config), _limits(), ssl=ready.tls)
+        server = Server(_application(ready, store, jobs, access_log), _limits(), ssl=ready.tls)
         addresses = await server.start(config.host, config.port)
         _announce(ready, addresses)
         await stop.wait()
-        await server.drain(DRAIN_SECONDS)
+        await asyncio.gather(jobs.aclose(DRAIN_SECONDS), server.drain(DRAIN_SECONDS))
     finally:
         await store.aclose()
         executor.shutdown(wait=False, cancel_futures=True)
     _log.info("stopped")
     return 0
+
+
+def _application(ready: _Ready, store: Store, jobs: Jobs, access_log: AccessLog | None) -> Application:
+    root = {ready.credentials.access_key: ready.credentials.secret_key}
+    directories = {slot: os.path.abspath(volume.path) for slot, volume in ready.volumes.by_slot.items()}
+    admin = Admin(store, jobs, root, directories)
+    app = Front(S3Service(store, root, ready.config), admin, ready.config)
+    return app if access_log is None else Logged(app, access_log)
 
 
 def _limits() -> Limits:
@@ -129,11 +152,15 @@ def _limits() -> Limits:
     return replace(usual, connections=min(usual.connections, descriptors // 2))
 
 
-def _stop(stop: asyncio.Event) -> None:
-    """The first signal starts the end, and the clock for it. Further ones change nothing."""
+def _stop(stop: asyncio.Event, number: int) -> None:
+    """The first signal starts the end, and the clock for it. Another Ctrl-C means now; a supervisor that repeats itself
+    changes nothing."""
     if stop.is_set():
+        if number == signal.SIGINT:
+            _log.warning("interrupted again: ending at once")
+            _exit(128 + number)
         return
-    _log.info("stopping: running requests have %.0f seconds", DRAIN_SECONDS)
+    _log.info("stopping: running requests have %.0f seconds; Ctrl-C ends them now", DRAIN_SECONDS)
     stop.set()
     watchdog = threading.Timer(END_SECONDS, _give_up)
     watchdog.daemon = True
@@ -141,10 +168,14 @@ def _stop(stop: asyncio.Event) -> None:
 
 
 def _give_up() -> None:
-    """Acknowledged writes are safe without any goodbye, so nothing is lost by this."""
     _log.error("not everything ended within %.1f seconds; ending without it", END_SECONDS)
+    _exit(1)
+
+
+def _exit(status: int) -> None:
+    """Acknowledged writes are safe without any goodbye, so nothing is lost by this."""
     logging.shutdown()
-    os._exit(1)
+    os._exit(status)
 
 
 def _announce(ready: _Ready, addresses: list[tuple[str, int]]) -> None:

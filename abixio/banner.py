@@ -21,7 +21,7 @@ class Facts:
     volumes: int
     missing: int
     filling: int
-    """Volumes that lack what was stored before they were replaced."""
+    """Volumes that were replaced and get back what was stored before."""
     ftt: int
     access_key: str
     credentials_file: str | None
@@ -37,7 +37,7 @@ def banner(facts: Facts) -> str:
 def _head(facts: Facts) -> list[str]:
     size = "1 volume" if facts.volumes == 1 else f"{facts.volumes} volumes"
     missing = f", {facts.missing} missing" if facts.missing else ""
-    filling = f", {facts.filling} replaced and without the data of before" if facts.filling else ""
+    filling = f", {facts.filling} being refilled (`abixio status` says how far)" if facts.filling else ""
     state, loss = missing + filling, ""
     if state:
         loss = "; what is stored already survives so many losses less"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import click
@@ -14,28 +14,16 @@ from click.core import ParameterSource
 
 from abixio import __version__, flags, logs
 from abixio.config import MIB, Config
-from abixio.errors import StartupError
+from abixio.errors import AbixioError
+from abixio.options import LazyGroup, ListOption, Whole, option, volumes_option
 
 USAGE_STATUS: Final = 2
 """Exit status for anything the caller has to change, as click and most Unix tools have it."""
 MIN_MEMORY_BUDGET: Final = 64 * MIB
 """Two uploads with three stripe buffers of 8 MiB each, and two degraded reads."""
+_OPEN: Final = ("No such", "Missing", "Got unexpected")
+"""Messages of click that name what was wrong and not what would be right begin so."""
 _REGION: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-
-
-class _ListOption(click.Option):
-    """click splits the variable of a repeatable flag at blanks, which paths may hold; here it is one comma list."""
-
-    def value_from_envvar(self, ctx: click.Context) -> Any:
-        value = self.resolve_envvar_value(ctx)
-        return None if value is None else (value,)
-
-
-def _volume_paths(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
-    try:
-        return flags.parse_volumes(values)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
 
 
 def _memory(ctx: click.Context, param: click.Parameter, value: str) -> int:
@@ -46,6 +34,13 @@ def _memory(ctx: click.Context, param: click.Parameter, value: str) -> int:
     if size < MIN_MEMORY_BUDGET:
         raise click.BadParameter(f"{value} is less than {MIN_MEMORY_BUDGET // MIB}MiB, which two uploads need")
     return size
+
+
+def _rate(ctx: click.Context, param: click.Parameter, value: str) -> int:
+    try:
+        return flags.parse_size(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def _region(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -61,49 +56,69 @@ def _domains(ctx: click.Context, param: click.Parameter, values: Sequence[str]) 
         raise click.BadParameter(str(error)) from error
 
 
-def _option(name: str, *field: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A flag that is an environment variable too. `field`: the setting, when it has another name."""
-    variable = "ABIXIO_" + name.removeprefix("--").replace("-", "_").upper()
-    return click.option(name, *field, envvar=variable, show_envvar=True, show_default=True, **settings)
+def _networks(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
+    try:
+        return flags.parse_networks(values)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
-_volumes = _option(
-    "--volumes", cls=_ListOption, multiple=True, default=Config().volumes, callback=_volume_paths, metavar="PATHS",
-    help="Directories, one per disk: a comma list, {1...4} ranges, or the flag again.",
+ELSEWHERE: Final = {
+    "fsck": "abixio.fsck.command:fsck",
+    "ftt": "abixio.commands.ftt:ftt",
+    "heal": "abixio.commands.heal:heal",
+    "inspect": "abixio.commands.inspect:inspect_key",
+    "jobs": "abixio.commands.jobs:jobs",
+    "scan": "abixio.commands.scan:scan",
+    "status": "abixio.commands.status:status",
+}
+"""Commands with modules of their own."""
+
+
+@click.group(
+    "abixio", cls=LazyGroup, elsewhere=ELSEWHERE, invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-@click.group("abixio", invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@_option("--host", default=Config().host, help="Address to listen on.")
-@_option("--port", type=click.IntRange(0, 65535), default=Config().port, help="0 picks a free one.")
-@_volumes
-@_option(
+@option("--host", default=Config().host, help="Address to listen on.")
+@option("--port", type=Whole(0, 65535), default=Config().port, help="0 picks a free one.")
+@volumes_option()
+@option(
     "--durability", type=click.Choice(["fsync", "page-cache"]), default=Config().durability,
     help="fsync: an answer survives a power cut. page-cache: it survives kill -9; a power cut may take the last second.",
 )
-@_option(
+@option(
     "--etag", type=click.Choice(["auto", "xxh64", "md5"]), default=Config().etag,
     help="ETags of uploads over one stripe without Content-MD5: a fast hash marked -1, one that looks like an MD5, or MD5.",
 )
-@_option("--region", default=Config().region, callback=_region, help="Region that requests are signed for.")
-@_option(
-    "--domain", "domains", cls=_ListOption, multiple=True, default=(), callback=_domains, metavar="NAME",
+@option("--region", default=Config().region, callback=_region, help="Region of the buckets, as answers name it.")
+@option("--strict-region", is_flag=True, help="Refuse requests that are signed for another region, as Amazon does.")
+@option(
+    "--domain", "domains", cls=ListOption, multiple=True, default=(), callback=_domains, metavar="NAME",
     help="Serve buckets as host names below it, as in bucket.s3.example.com; again for more.",
 )
-@_option(
-    "--ftt", type=click.IntRange(0), default=None,
+@option(
+    "--trusted-proxies", cls=ListOption, multiple=True, default=(), callback=_networks, metavar="NETWORKS",
+    help="Addresses or networks of proxies whose X-Forwarded-* and Forwarded are believed: a comma list, or the flag again.",
+)
+@option(
+    "--ftt", type=Whole(0), default=None,
     help="Volumes an object may lose, when neither it nor its bucket says. [default: 1, or 0 with one volume]",
 )
-@_option(
+@option(
     "--memory-budget", default=f"{Config().memory_budget // MIB}MiB", callback=_memory, metavar="SIZE",
     help="For all stripe buffers together.",
 )
-@_option("--tls-cert", type=click.Path(), default=None, help="PEM certificate chain; with --tls-key.")
-@_option("--tls-key", type=click.Path(), default=None, help="PEM private key.")
-@_option(
+@option(
+    "--scan-rate", default=f"{Config().scan_rate // MIB}MiB", callback=_rate, metavar="SIZE",
+    help="What the scanner reads per second and volume; 0: nothing, unless `abixio scan` tells it to.",
+)
+@option("--tls-cert", type=click.Path(), default=None, help="PEM certificate chain; with --tls-key.")
+@option("--tls-key", type=click.Path(), default=None, help="PEM private key.")
+@option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default=Config().log_level, help="Of stderr."
 )
-@_option("--log-json", is_flag=True, help="Log one JSON object a line.")
+@option("--log-json", is_flag=True, help="Log one JSON object a line.")
+@option("--access-log", metavar="PATH", default=None, help="A line for each request goes there; - is standard output.")
 @click.version_option(__version__, prog_name="abixio")
 @click.pass_context
 def cli(ctx: click.Context, /, **settings: Any) -> None:
@@ -126,8 +141,8 @@ def volume_group() -> None:
 
 
 @volume_group.command("replace")
-@click.argument("slot", type=click.IntRange(0))
-@_volumes
+@click.argument("slot", type=Whole(0))
+@volumes_option()
 def volume_replace(slot: int, volumes: tuple[str, ...]) -> None:
     """Give SLOT, whose volume is lost for good, to the one empty directory among --volumes.
 
@@ -156,9 +171,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the status to end with."""
     try:
         return int(cli.main(args=arguments, prog_name="abixio", standalone_mode=False) or 0)
-    except (click.ClickException, StartupError) as error:
-        text = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        print("abixio:", " ".join(text.split()), file=sys.stderr)
+    except (click.ClickException, AbixioError) as error:
+        print("abixio:", " ".join(_reason(error).split()), file=sys.stderr)
         return USAGE_STATUS
     except click.Abort:
         return 130
+
+
+def _reason(error: click.ClickException | AbixioError) -> str:
+    """What was wrong; and where a wrong word leaves open what the right ones are, who has them."""
+    if not isinstance(error, click.ClickException):
+        return str(error)
+    text = error.format_message()
+    if isinstance(error, click.UsageError) and error.ctx is not None and text.startswith(_OPEN):
+        return f"{text.rstrip('.')}; see `{error.ctx.command_path} --help`"
+    return text

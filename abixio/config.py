@@ -31,13 +31,23 @@ class Config:
     durability: Literal["fsync", "page-cache"] = "fsync"
     etag: Literal["auto", "xxh64", "md5"] = "auto"
     region: str = "us-east-1"
+    """Where buckets are, as answers name it."""
+    strict_region: bool = False
+    """Refuse requests that are signed for another region."""
     domains: tuple[str, ...] = ()
     """Below each of them, buckets are host names."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks whose word on X-Forwarded-* is taken."""
     ftt: int | None = None
     memory_budget: int = 512 * MIB
+    scan_rate: int = 16 * MIB
+    """Bytes per second and volume that the scanner reads; 0: it only scans when it is told to. A tenth of what a slow hard disk
+    does: 10 TB take a week."""
     tls_cert: str | None = None
     tls_key: str | None = None
     access_key: str | None = None
     secret_key: str | None = None
     log_level: str = "info"
     log_json: bool = False
+    access_log: str | None = None
+    """A line for each request goes there; `-`: to standard output."""

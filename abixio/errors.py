@@ -111,8 +111,20 @@ class VolumeUnusable(VolumeError):
     """The volume is closed, gone or failed a sync: it does not answer until it is opened again."""
 
 
+class VolumeGone(VolumeUnusable):
+    """The volume's directory is not there any more, or is another one; it may be opened again when it returns."""
+
+
+class WouldBlock(VolumeError):
+    """The answer is not in memory, and the caller did not want to wait for the disk."""
+
+
 class VolumeFull(VolumeError):
-    """No room, also no descriptors; nothing was changed."""
+    """No room; nothing was changed."""
+
+
+class Exhausted(VolumeFull):
+    """No descriptors or no memory left: ours, and not the disk's."""
 
 
 class VolumeReadOnly(VolumeError):

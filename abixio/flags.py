@@ -1,7 +1,8 @@
-"""Values of flags that click has no type for: lists of directories with ranges, domains, and sizes."""
+"""Values of flags that click has no type for: lists of directories with ranges, domains, networks, and sizes."""
 
 from __future__ import annotations
 
+import ipaddress
 import itertools
 import re
 from collections.abc import Iterable, Iterator
@@ -61,6 +62,19 @@ def parse_domains(values: Iterable[str]) -> tuple[str, ...]:
         if domain not in domains:
             domains.append(domain)
     return tuple(domains)
+
+
+def parse_networks(values: Iterable[str]) -> tuple[str, ...]:
+    """`10.0.0.0/8,::1`, each once. ValueError says what is wrong."""
+    networks: list[str] = []
+    for value in itertools.chain.from_iterable(value.split(",") for value in values):
+        try:
+            network = str(ipaddress.ip_network(value.strip()))
+        except ValueError as error:
+            raise ValueError(f"{value.strip()!r} is not an address or network such as 10.0.0.0/8") from error
+        if network not in networks:
+            networks.append(network)
+    return tuple(networks)
 
 
 def parse_size(text: str) -> int:

@@ -30,7 +30,7 @@ NOTHING: Final = hashlib.sha256(b"").hexdigest()
 def running(home: Path, volumes: int = 1) -> Iterator[Server]:
     """A server in mode page-cache, on fresh directories below `home`, with a bucket. It has to end well and silently."""
     paths = [home / f"v{number}" for number in range(volumes)]
-    server = Server(paths, home / "stderr", ["--durability", "page-cache", "--log-level", "warning"]).start()
+    server = Server(paths, home / "stderr", ["--durability", "page-cache", "--log-level", "error"]).start()
     try:
         client = server.client()
         client.create_bucket(Bucket=BUCKET)

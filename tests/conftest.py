@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MakeServer = Callable[..., Server]
 
 
-def _factory(root: Path) -> Iterator[MakeServer]:
+def factory(root: Path) -> Iterator[MakeServer]:
     started: list[Server] = []
     numbers = itertools.count()
 
@@ -42,13 +42,13 @@ def _factory(root: Path) -> Iterator[MakeServer]:
 @pytest.fixture
 def make_server(tmp_path: Path) -> Iterator[MakeServer]:
     """Makes servers that live for one test: for those that stop them or hurt their volumes."""
-    yield from _factory(tmp_path)
+    yield from factory(tmp_path)
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server over four volumes for all tests that only use it."""
-    for make in _factory(tmp_path_factory.mktemp("shared")):
+    for make in factory(tmp_path_factory.mktemp("shared")):
         yield make(4, "--durability", "page-cache")
 
 

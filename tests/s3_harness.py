@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -61,10 +62,46 @@ class RawBody:
     def release_conn(self) -> None: ...
 
 
-class Harness:
+class Signer(ABC):
+    """Signs requests with botocore and sends them, wherever that is."""
+
+    def __init__(self, access: str = ACCESS, secret: str = SECRET) -> None:
+        self.access, self.secret = access, secret
+
+    @abstractmethod
+    def send(
+        self, method: str, target: str, headers: Mapping[str, str] | None = None, body: bytes = b"", length: int | None = -1,
+    ) -> Answer:
+        """One raw request, exactly as given. `length`: what a body without Content-Length says its length is."""
+
+    def ask(
+        self, method: str, target: str, headers: Mapping[str, str] | None = None, body: bytes = b"", length: int | None = -1,
+        region: str = "us-east-1",
+    ) -> Answer:
+        """One request, signed in its headers. `length` is the Content-Length, by default that of the body; None: without."""
+        request = AWSRequest(method, ENDPOINT + target, headers=dict(headers or {}), data=body)
+        S3SigV4Auth(Credentials(self.access, self.secret), "s3", region).add_auth(request)
+        sent = {name: str(value) for name, value in request.headers.items()}
+        if length == -1:
+            length = len(body)
+        if length is not None and (length or method in ("PUT", "POST")):
+            sent["content-length"] = str(length)
+        return self.send(method, target, sent, body, length or 0)
+
+    def presigned(self, method: str, target: str, headers: Mapping[str, str] | None = None, body: bytes = b"") -> Answer:
+        """One request by a presigned URL."""
+        request = AWSRequest(method, ENDPOINT + target)
+        S3SigV4QueryAuth(Credentials(self.access, self.secret), "s3", "us-east-1", expires=60).add_auth(request)
+        split = urlsplit(request.url)
+        sent = dict(headers or {}) | ({"content-length": str(len(body))} if body or method == "PUT" else {})
+        return self.send(method, f"{split.path}?{split.query}", sent, body)
+
+
+class Harness(Signer):
     """A service over a store in memory, and two ways to ask it."""
 
     def __init__(self, store: FakeStore | None = None, **settings: Any) -> None:
+        super().__init__()
         self.config = Config(**settings)
         self.renew(store or FakeStore())
         self.last: Answer | None = None
@@ -97,27 +134,6 @@ class Harness:
         self.last = self._loop.run_until_complete(self._ask(request))
         self.unread = stream.unread
         return self.last
-
-    def ask(
-        self, method: str, target: str, headers: Mapping[str, str] | None = None, body: bytes = b"", length: int | None = -1
-    ) -> Answer:
-        """One request, signed in its headers. `length` is the Content-Length, by default that of the body; None: without."""
-        request = AWSRequest(method, ENDPOINT + target, headers=dict(headers or {}), data=body)
-        S3SigV4Auth(Credentials(ACCESS, SECRET), "s3", "us-east-1").add_auth(request)
-        sent = {name: str(value) for name, value in request.headers.items()}
-        if length == -1:
-            length = len(body)
-        if length is not None and (length or method in ("PUT", "POST")):
-            sent["content-length"] = str(length)
-        return self.send(method, target, sent, body, length or 0)
-
-    def presigned(self, method: str, target: str, headers: Mapping[str, str] | None = None, body: bytes = b"") -> Answer:
-        """One request by a presigned URL."""
-        request = AWSRequest(method, ENDPOINT + target)
-        S3SigV4QueryAuth(Credentials(ACCESS, SECRET), "s3", "us-east-1", expires=60).add_auth(request)
-        split = urlsplit(request.url)
-        sent = dict(headers or {}) | ({"content-length": str(len(body))} if body or method == "PUT" else {})
-        return self.send(method, f"{split.path}?{split.query}", sent, body)
 
     def client(self, **settings: Any) -> S3Client:
         """boto3 as people use it, but every request goes to the service."""

@@ -59,12 +59,16 @@ class Server:
     def port(self) -> int:
         return int(self.url.rsplit(":", 1)[1])
 
-    def start(self) -> Server:
-        """Run it and wait for the banner."""
+    def launch(self) -> None:
+        """Run it and wait for nothing."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command, stdout=subprocess.PIPE, stderr=log, cwd=self.directory, env=environment(**self.env)
             )
+
+    def start(self) -> Server:
+        """Run it and wait for the banner."""
+        self.launch()
         self.banner = self._read_banner()
         found = re.search(r"is ready: (\S+)", self.banner)
         if found is None:

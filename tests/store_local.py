@@ -69,6 +69,16 @@ class Disks:
                 assert pool.buffers.out == 0
 
 
+@asynccontextmanager
+async def quiet(disks: Disks, durability: str = "page-cache", missing: Collection[int] = ()) -> AsyncIterator[Store]:
+    """A store in which only the journal repairs by itself."""
+    async with disks.store(durability, missing) as store:
+        await store.scanner.stop()
+        await store.refill.stop()
+        await store.repairs.stop()
+        yield store
+
+
 async def put(store: Store, bucket: Bucket, key: str, data: bytes, ftt: int | None = None) -> ObjectInfo:
     """Store an object."""
     return await store.put(bucket, key, PutSpec("me", ftt=None if ftt is None else str(ftt)), BytesSource(data))

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from abixio.errors import NewerExists, ShardCorrupt, ShardMissing, VolumeError, VolumeFull, VolumeUnusable
+from abixio.errors import NewerExists, ShardCorrupt, ShardMissing, VolumeError, VolumeFull, VolumeUnusable, WouldBlock
 from abixio.message import Buffer
 from abixio.volume.interface import Change, Drop, Head, Insert, Mark, Note, Op, Row, RowId, Settle, Shard, ShardWriter
 
@@ -39,6 +39,7 @@ class MemShard:
         self.view = memoryview(stored.data).toreadonly()
         self.checksums = memoryview(stored.checksums).cast("Q")
         self.record = stored.record
+        self.blake3 = stored.blake3
         self.closed = False
         volume.open_shards += 1
 
@@ -115,7 +116,9 @@ class MemVolume:
 
     def __init__(self, slot: int) -> None:
         self.slot = slot
-        self.clean = True
+        self.clean = self.orderly = True
+        self.cold = False
+        """Nothing is in memory: whoever does not want to wait is refused."""
         self.before: Callable[[str], None] = lambda operation: None
         self.shards: dict[bytes, StoredShard] = {}
         self.unfinished = 0
@@ -123,6 +126,7 @@ class MemVolume:
         self.syncs = 0
         self.calls: list[str] = []
         self._tables = Tables()
+        self._words: dict[str, str] = {}
         self._lock = threading.Lock()
         self._closed = False
 
@@ -132,8 +136,16 @@ class MemVolume:
         self.calls.append(operation)
         self.before(operation)
 
+    def touch(self, wait: bool) -> None:
+        if self.cold and not wait:
+            raise WouldBlock("cold")
+
+    def probe(self) -> None:
+        self.hook("probe")
+
     # ---- rows ----
-    def rows(self, space: bytes, key: bytes) -> list[Row]:
+    def rows(self, space: bytes, key: bytes, wait: bool = True) -> list[Row]:
+        self.touch(wait)
         self.hook("rows")
         return list(self._tables.rows.get((space, key), ()))
 
@@ -154,6 +166,20 @@ class MemVolume:
             found += tables.rows[at]
         return found
 
+    def walk(self, after: RowKey | None, limit: int) -> list[Row]:
+        self.hook("walk")
+        tables, found = self._tables, list[Row]()
+        for at in sorted(at for at in tables.rows if after is None or at > after):
+            if len(found) >= limit:
+                break
+            found += tables.rows[at]
+        return found
+
+    def skip(self, after: RowKey | None, count: int) -> RowKey | None:
+        self.hook("skip")
+        behind = sorted(at for at in self._tables.heads if after is None or at > after)
+        return behind[count - 1] if len(behind) >= count else None
+
     def unsettled(self, after: RowId | None, limit: int) -> list[RowId]:
         self.hook("unsettled")
         return [id for id in sorted(self._tables.unsettled) if after is None or id > after][:limit]
@@ -163,7 +189,8 @@ class MemVolume:
         keys = {id.key for id in self._tables.unsettled if id.space == space}
         return sorted(key for key in keys if start <= key and (stop is None or key < stop))[:limit]
 
-    def inline(self, where: int) -> bytes:
+    def inline(self, where: int, wait: bool = True) -> bytes:
+        self.touch(wait)
         self.hook("inline")
         try:
             return self._tables.inline[where]
@@ -180,6 +207,14 @@ class MemVolume:
     def notes(self) -> Mapping[str, int]:
         self.hook("notes")
         return dict(self._tables.notes)
+
+    def remembered(self, name: str) -> str | None:
+        self.hook("remembered")
+        return self._words.get(name)
+
+    def remember(self, name: str, text: str) -> None:
+        self.hook("remember")
+        self._words[name] = text
 
     def apply(self, changes: Sequence[Change], durable: bool) -> list[NewerExists | VolumeFull | None]:
         self.hook("apply")
@@ -295,6 +330,14 @@ class MemVolume:
         if stored.torn:
             raise ShardCorrupt(write_id.hex())
         return MemShard(self, stored)
+
+    def shard_files(self, directory: int) -> list[bytes]:
+        self.hook("shard_files")
+        return [write_id for write_id in self.shards if write_id[-1] == directory]
+
+    def named(self, write_id: bytes) -> bool:
+        self.hook("named")
+        return bool(self._tables.refs.get(write_id))
 
     def garbage(self, limit: int) -> list[bytes]:
         self.hook("garbage")

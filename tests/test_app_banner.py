@@ -62,4 +62,6 @@ def test_a_certificate_is_offered_but_not_forced() -> None:
 
 def test_a_degraded_pool_says_so() -> None:
     assert "4 volumes, 2 missing" in banner(replace(FACTS, missing=2))
+    assert "4 volumes, 1 being refilled (`abixio status` says how far); what" in banner(replace(FACTS, filling=1))
     assert "missing" not in banner(FACTS)
+    assert "refilled" not in banner(FACTS)

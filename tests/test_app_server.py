@@ -168,15 +168,30 @@ def test_an_upload_that_never_ends_is_cut_and_leaves_nothing(make_server: MakeSe
     assert [path for path in (volume / "shards").rglob("*") if path.is_file()] == []
 
 
+def test_a_second_interrupt_does_not_wait_for_the_upload(make_server: MakeServer) -> None:
+    server = make_server(1)
+    _, head = presigned_put(server)
+    with connect(server) as upload:
+        upload.sendall(head + BODY[:-1])
+        time.sleep(0.3)
+        server.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        started = time.monotonic()
+        assert server.stop(signal.SIGINT) == 130
+        assert time.monotonic() - started < 2
+    server.start()
+    assert server.stop() == 0
+
+
 def test_a_hung_disk_does_not_keep_the_process(tmp_path: Path) -> None:
     """Its thread cannot be taken back: the process ends without it, in the time that a supervisor gives."""
     program = """
-import asyncio, threading, time
+import asyncio, signal, threading, time
 from abixio import app
 app.END_SECONDS = 0.5
 hung = threading.Thread(target=time.sleep, args=(60,))
 hung.start()
-app._stop(asyncio.Event())
+app._stop(asyncio.Event(), signal.SIGTERM)
 hung.join()
 """
     started = time.monotonic()

@@ -1,8 +1,8 @@
-"""Values of flags: lists of directories with ranges, domains, and sizes."""
+"""Values of flags: lists of directories with ranges, domains, networks, and sizes."""
 
 import pytest
 
-from abixio.flags import parse_domains, parse_size, parse_volumes
+from abixio.flags import parse_domains, parse_networks, parse_size, parse_volumes
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,17 @@ def test_domains_are_lower_case_and_each_once(values: list[str], domains: tuple[
 def test_a_domain_that_is_none_is_refused(value: str) -> None:
     with pytest.raises(ValueError, match="domain such as"):
         parse_domains([value])
+
+
+@pytest.mark.parametrize(
+    ("values", "networks"),
+    [([], ()), (["10.0.0.0/8, ::1", "192.168.1.1", "::1/128"], ("10.0.0.0/8", "::1/128", "192.168.1.1/32"))],
+)
+def test_networks_are_each_once(values: list[str], networks: tuple[str, ...]) -> None:
+    assert parse_networks(values) == networks
+
+
+@pytest.mark.parametrize("value", ["", "10.0.0.1/8", "10.0.0.0/33", "proxy", "10.0.0.1:80", "::1,", "[::1]"])
+def test_a_network_that_is_none_is_refused(value: str) -> None:
+    with pytest.raises(ValueError, match="network such as"):
+        parse_networks([value])

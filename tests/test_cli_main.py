@@ -11,7 +11,7 @@ import pytest
 import abixio.app
 from abixio import logs
 from abixio.cli import main
-from abixio.config import GIB, Config
+from abixio.config import GIB, MIB, Config
 from tests.certificates import make_certificate
 
 
@@ -52,15 +52,19 @@ def test_without_anything_it_serves_the_defaults(served: list[Config]) -> None:
 def test_every_flag_reaches_the_server(served: list[Config]) -> None:
     arguments = (
         "--host ::1 --port 0 --volumes a,b{1...2} --volumes c --durability page-cache --etag md5 --region eu-x --ftt 2 "
-        "--domain s3.example.com,S3.local. --domain x "
-        "--memory-budget 1GiB --tls-cert c.pem --tls-key k.pem --log-level debug --log-json"
+        "--domain s3.example.com,S3.local. --domain x --strict-region "
+        "--trusted-proxies 10.0.0.0/8,::1 --trusted-proxies 127.0.0.1 "
+        "--memory-budget 1GiB --tls-cert c.pem --tls-key k.pem --log-level debug --log-json "
+        "--access-log a.log --scan-rate 1MiB"
     )
     assert main(arguments.split()) == 0
     assert served == [
         Config(
             volumes=("a", "b1", "b2", "c"), host="::1", port=0, durability="page-cache", etag="md5", region="eu-x", ftt=2,
-            domains=("s3.example.com", "s3.local", "x"), memory_budget=GIB,
-            tls_cert="c.pem", tls_key="k.pem", log_level="debug", log_json=True,
+            domains=("s3.example.com", "s3.local", "x"), strict_region=True,
+            trusted_proxies=("10.0.0.0/8", "::1/128", "127.0.0.1/32"), memory_budget=GIB,
+            tls_cert="c.pem", tls_key="k.pem", log_level="debug", log_json=True, access_log="a.log",
+            scan_rate=MIB,
         )
     ]
 
@@ -68,9 +72,9 @@ def test_every_flag_reaches_the_server(served: list[Config]) -> None:
 def test_every_flag_is_an_environment_variable(served: list[Config], monkeypatch: pytest.MonkeyPatch) -> None:
     variables = {
         "HOST": "::1", "PORT": "0", "VOLUMES": "a b,c{1...2}", "DURABILITY": "page-cache", "ETAG": "xxh64", "REGION": "eu-x",
-        "DOMAIN": "s3.example.com,x", "FTT": "0",
+        "DOMAIN": "s3.example.com,x", "FTT": "0", "STRICT_REGION": "true", "TRUSTED_PROXIES": "10.0.0.0/8,::1",
         "MEMORY_BUDGET": "1GiB", "TLS_CERT": "c.pem", "TLS_KEY": "k.pem", "LOG_LEVEL": "error", "LOG_JSON": "1",
-        "ACCESS_KEY": "somebody", "SECRET_KEY": "something",
+        "ACCESS_LOG": "-", "SCAN_RATE": "0", "ACCESS_KEY": "somebody", "SECRET_KEY": "something",
     }
     for name, value in variables.items():
         monkeypatch.setenv(f"ABIXIO_{name}", value)
@@ -78,9 +82,9 @@ def test_every_flag_is_an_environment_variable(served: list[Config], monkeypatch
     assert served == [
         Config(
             volumes=("a b", "c1", "c2"), host="::1", port=0, durability="page-cache", etag="xxh64", region="eu-x", ftt=0,
-            domains=("s3.example.com", "x"), memory_budget=GIB,
+            domains=("s3.example.com", "x"), strict_region=True, trusted_proxies=("10.0.0.0/8", "::1/128"), memory_budget=GIB,
             tls_cert="c.pem", tls_key="k.pem", access_key="somebody", secret_key="something",
-            log_level="error", log_json=True,
+            log_level="error", log_json=True, access_log="-", scan_rate=0,
         )
     ]
 
@@ -106,9 +110,9 @@ def test_help_names_every_flag_with_its_variable(capsys: pytest.CaptureFixture[s
     ("arguments", "reason"),
     [
         (["--nonsense"], "--nonsense"),
-        (["serve"], "serve"),
-        (["--port", "http"], "--port"),
-        (["--port", "65536"], "--port"),
+        (["serve"], "No such command 'serve'; see `abixio --help`"),
+        (["--port", "http"], "--port: 'http' is not a whole number from 0 to 65535"),
+        (["--port", "65536"], "--port: '65536' is not a whole number from 0 to 65535"),
         (["--port", "-1"], "--port"),
         (["--volumes", "d{4...1}"], "range"),
         (["--volumes", ""], "--volumes"),
@@ -120,19 +124,25 @@ def test_help_names_every_flag_with_its_variable(capsys: pytest.CaptureFixture[s
         (["--region", ""], "--region"),
         (["--domain", "s3.example.com:9000"], "--domain"),
         (["--domain", ""], "--domain"),
-        (["--ftt", "-1"], "--ftt"),
+        (["--trusted-proxies", "10.0.0.1/8"], "--trusted-proxies"),
+        (["--trusted-proxies", "proxy"], "--trusted-proxies"),
+        (["--ftt", "-1"], "--ftt: '-1' is not a whole number from 0 on"),
         (["--ftt", "x"], "--ftt"),
-        (["--ftt", "1"], "1 volumes can lose at most 0"),
-        (["--ftt", "4", "--volumes", "d{1...4}"], "4 volumes can lose at most 3"),
+        (["--ftt", "1"], "of 1 volume, at most 0 can be lost"),
+        (["--ftt", "4", "--volumes", "d{1...4}"], "of 4 volumes, at most 3 can be lost"),
         (["--memory-budget", "lots"], "--memory-budget"),
         (["--memory-budget", "1MiB"], "less than 64MiB"),
+        (["--scan-rate", "slow"], "'slow' is not a size such as 512MiB"),
         (["--tls-cert", "c.pem"], "both or none"),
         (["--tls-key", "k.pem"], "both or none"),
         (["--tls-cert", "c.pem", "--tls-key", "k.pem"], "cannot read c.pem"),
         (["--log-level", "loud"], "--log-level"),
         (["--host", "h" * 64], "no such address"),
+        (["--host", ""], "--host '': no such address"),
+        (["--access-log", ""], "--access-log '': cannot be written"),
+        (["--access-log", "."], "--access-log '.': cannot be written: Is a directory"),
         (["--host", "203.0.113.7"], "203.0.113.7"),
-        (["volume"], "Missing command"),
+        (["volume"], "Missing command; see `abixio volume --help`"),
         (["volume", "replace"], "SLOT"),
         (["volume", "replace", "one"], "one"),
         (["volume", "replace", "1", "--volumes", "d{1...4}"], "start the server to make a pool"),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime
 import http.client
 import os
+import socket
 import time
 from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from tests.e2e import MIB, get
@@ -17,6 +19,8 @@ from tests.server import ACCESS, SECRET, Server
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+    from tests.conftest import MakeServer
 
 
 def code(call: Any) -> tuple[int, str]:
@@ -122,3 +126,67 @@ def test_every_form_of_payload_that_boto3_has(server: Server, bucket: str, signi
     with client.get_object(Bucket=bucket, Key="key")["Body"] as back:
         assert back.read() == body
     client.close()
+
+
+# ---- where and under what name ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize("region", ["us-east-1", "eu-central-1", "auto", "garage"])
+def test_any_region_can_be_signed_for(server: Server, region: str) -> None:
+    client = boto3.client(
+        "s3", endpoint_url=server.url, region_name=region, aws_access_key_id=ACCESS, aws_secret_access_key=SECRET,
+        config=Config(signature_version="s3v4", retries={"total_max_attempts": 1}),
+    )
+    name = f"region-{region}"
+    place: Any = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    client.create_bucket(Bucket=name, **place)
+    assert client.head_bucket(Bucket=name)["BucketRegion"] == region
+    client.put_object(Bucket=name, Key="k", Body=b"x" * 100_000)
+    url = client.generate_presigned_url("get_object", Params={"Bucket": name, "Key": "k"})
+    assert get(server, url) == (200, b"x" * 100_000)
+    client.close()
+
+
+def test_with_a_strict_region_others_are_told_the_right_one(make_server: MakeServer) -> None:
+    server = make_server(1, "--region", "eu-x", "--strict-region")
+    client = server.client()  # of us-east-1
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection.request("GET", client.generate_presigned_url("list_buckets").removeprefix(server.url))
+    answer = connection.getresponse()
+    body = answer.read()
+    assert (answer.status, b"<Code>AuthorizationQueryParametersError</Code>" in body, b"<Region>eu-x</Region>" in body) == (
+        400, True, True)
+    connection.close()
+    client.close()
+
+
+def test_over_ipv6(make_server: MakeServer) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    server = make_server(1, "--host", "::1")
+    assert server.url.startswith("http://[::1]:")
+    client = server.client()
+    client.create_bucket(Bucket="bucket")
+    client.put_object(Bucket="bucket", Key="k", Body=b"data")
+    url = client.generate_presigned_url("get_object", Params={"Bucket": "bucket", "Key": "k"})
+    connection = http.client.HTTPConnection("::1", server.port, timeout=20)
+    connection.request("GET", url.removeprefix(server.url))
+    assert connection.getresponse().read() == b"data"
+    connection.close()
+    client.close()
+
+
+def test_a_host_name_with_and_without_its_default_port(server: Server, s3: S3Client, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"data")
+    for signed, sent in (("h.test", "h.test:80"), ("h.test:443", "h.test"), ("h.test", "h.test")):
+        client = boto3.client(
+            "s3", endpoint_url=f"http://{signed}", region_name="us-east-1", aws_access_key_id=ACCESS,
+            aws_secret_access_key=SECRET, config=Config(signature_version="s3v4", s3={"addressing_style": "path"}),
+        )
+        url = client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "k"})
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        connection.request("GET", url.removeprefix(f"http://{signed}"), headers={"Host": sent})
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (200, b"data"), (signed, sent)
+        connection.close()
+        client.close()

@@ -2,47 +2,27 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import random
 import shutil
 import sqlite3
+import subprocess
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e import BODIES, MIB, fill, got, outcome, read, shards
-from tests.server import Server, bring_back, empty, remove
+from abixio.admin.client import Client
+from abixio.credentials import Credentials
+from tests.e2e import BODIES, MIB, fill, got, outcome, put, read, shards
+from tests.server import ACCESS, SECRET, Server, bring_back, remove
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
     from tests.conftest import MakeServer
-
-RANGES = ((0, 0), (500, 999), (2 * MIB - 10, 2 * MIB + 10), (3 * MIB - 1, 3 * MIB), (5 * MIB, 5 * MIB + 122))
-
-
-def subsets(quick: set[tuple[int, ...]]) -> list[Any]:
-    """Every way to lose one to three of four volumes; those that are not in `quick` only with `-m slow`."""
-    every = [subset for count in (1, 2, 3) for subset in itertools.combinations(range(4), count)]
-    return [pytest.param(subset, marks=[] if subset in quick else pytest.mark.slow, id=str(subset)) for subset in every]
-
-
-def check(s3: S3Client, lost: int) -> None:
-    """Objects whose FTT covers the loss are right, in ranges too; the others are 503."""
-    for key, body in BODIES.items():
-        if int(key[0]) >= lost:
-            assert s3.head_object(Bucket="bucket", Key=key)["ContentLength"] == len(body)
-            assert read(s3, key) == body, key
-            for first, last in RANGES:
-                if last < len(body):
-                    assert read(s3, key, Range=f"bytes={first}-{last}") == body[first : last + 1], (key, first)
-        else:
-            assert got(s3, key) == 503, key
-
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
@@ -63,45 +43,6 @@ def stopped(pristine: list[Path], make_server: MakeServer) -> Server:
     for source, target in zip(pristine, server.volumes, strict=True):
         shutil.copytree(source, target)
     return server
-
-
-# ---- any FTT volumes, any way they can be lost -----------------------------------------------------------------------
-@pytest.mark.parametrize("lost", subsets({(0,), (1,), (2,), (3,), (0, 1), (1, 3), (0, 2, 3)}))
-def test_removed_volumes_are_survived_as_the_ftt_says_and_all_is_right_when_they_return(
-    stopped: Server, lost: tuple[int, ...]
-) -> None:
-    for number in lost:
-        remove(stopped.volumes[number])
-    client = stopped.start().client()
-    check(client, len(lost))
-    client.close()
-    assert stopped.stop() == 0
-    for number in lost:
-        bring_back(stopped.volumes[number])
-    client = stopped.start().client()
-    check(client, 0)
-    client.close()
-
-
-@pytest.mark.parametrize("lost", subsets({(0,), (2,), (2, 3), (0, 2), (0, 1, 2)}))
-def test_emptied_volumes_count_as_lost(stopped: Server, lost: tuple[int, ...]) -> None:
-    for number in lost:
-        empty(stopped.volumes[number])
-    client = stopped.start().client()
-    check(client, len(lost))
-    client.close()
-
-
-@pytest.mark.parametrize("lost", [(0,), (3,), (0, 2), (1, 2, 3)], ids=str)
-def test_volumes_that_vanish_while_the_server_runs_are_survived(stopped: Server, lost: tuple[int, ...]) -> None:
-    client = stopped.start().client()
-    check(client, 0)
-    for number in lost:
-        remove(stopped.volumes[number])
-    for key, body in BODIES.items():
-        if int(key[0]) >= len(lost):
-            assert read(client, key) == body
-    client.close()
 
 
 def test_with_ftt_1_on_four_volumes_a_dead_disk_stops_nothing(stopped: Server) -> None:
@@ -239,11 +180,61 @@ def test_a_single_volume_answers_a_flipped_bit_with_an_error(make_server: MakeSe
     client.close()
 
 
-@pytest.mark.parametrize("name", ["volume.json", "catalog.db"])
-def test_a_volume_without_its_own_files_counts_as_lost(stopped: Server, name: str) -> None:
-    (stopped.volumes[1] / ".abixio" / name).write_bytes(b"nonsense" * 1000)
-    client = stopped.start().client()
-    check(client, 1)
-    client.put_object(Bucket="bucket", Key="1/small", Body=b"new")
-    assert read(client, "1/small") == b"new"
+# ---- what there is only so much of -----------------------------------------------------------------------------------
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 MiB."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(path)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        message = "this user may not mount file systems"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    yield path
+    subprocess.run(["umount", "-l", str(path)], check=False)
+
+
+def test_one_volume_of_four_that_fills_in_the_middle_of_a_write_stops_none(make_server: MakeServer, small_disk: Path) -> None:
+    server = make_server(4, start=False)
+    volumes = [str(small_disk / "volume"), *map(str, server.volumes[1:])]
+    server.command[server.command.index("--volumes") + 1] = ",".join(volumes)
+    client = server.start().client()
+    client.create_bucket(Bucket="bucket")
+    bodies = {f"key{number}": os.urandom(60 * MIB) for number in range(4)}  # 20 MiB of each on every volume
+    for key, body in bodies.items():
+        assert put(client, key, body) == 200
+    assert put(client, "key0", b"overwritten") == 200
+    assert outcome(lambda: client.delete_object(Bucket="bucket", Key="key1")) == 200
+    bodies["key0"] = b"overwritten"
+    del bodies["key1"]
+    for key, body in bodies.items():
+        assert read(client, key) == body
+    assert got(client, "key1") == 404
+    client.close()
+
+
+def test_few_descriptors_are_slow_down_and_never_damage(make_server: MakeServer) -> None:
+    server = make_server(16, "--durability", "page-cache", start=False)
+    server.command = ["bash", "-c", 'ulimit -n 1024; exec "$@"', "bash", *server.command]
+    client = server.start().client(max_pool_connections=100)
+    client.create_bucket(Bucket="bucket")
+    bodies = {f"key{number}": os.urandom(MIB + number) for number in range(5)}
+    for key, body in bodies.items():
+        client.put_object(Bucket="bucket", Key=key, Body=body, Metadata={"ec-ftt": "2"})
+
+    def one(number: int) -> int:
+        key = f"key{number % 5}"
+        if number % 7 == 0:
+            return put(client, f"more{number}", bodies[key])
+        if number % 7 == 1:
+            return outcome(lambda: client.list_objects_v2(Bucket="bucket"))
+        return outcome(lambda: read(client, key) == bodies[key] or pytest.fail("wrong bytes"))
+
+    with ThreadPoolExecutor(100) as threads:
+        assert set(threads.map(one, range(600))) <= {200, 503}
+    for key, body in bodies.items():
+        assert read(client, key) == body
+    status = Client(server.url, Credentials(ACCESS, SECRET)).get("status")["repair"]
+    assert status["bad"] == 0, server.stderr()[-3000:]
+    assert {volume["state"] for volume in status["volumes"]} <= {"up", "slow"}, server.stderr()[-3000:]
     client.close()

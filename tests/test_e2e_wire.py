@@ -8,6 +8,7 @@ import re
 import socket
 import threading
 import time
+from calendar import timegm
 from typing import TYPE_CHECKING
 
 import pytest
@@ -219,3 +220,72 @@ def test_a_client_that_leaves_in_the_middle_of_a_download_hurts_nobody(
     for thread in threads:
         thread.join()
     assert s3.head_object(Bucket=bucket, Key="key")["ContentLength"] == 16 * MIB
+
+
+# ---- answers as HTTP has them ----------------------------------------------------------------------------------------
+def test_http_1_0_and_connection_close_end_the_connection(
+    server: Server, s3: S3Client, bucket: str, target: dict[str, bytes]
+) -> None:
+    s3.put_object(Bucket=bucket, Key="key", Body=b"data")
+    host = b"Host: 127.0.0.1:%d\r\n" % server.port
+    for head, kept in (
+        (b"HTTP/1.0\r\n" + host, False), (b"HTTP/1.0\r\nConnection: keep-alive\r\n" + host, True),
+        (b"HTTP/1.1\r\nConnection: close\r\n" + host, False), (b"HTTP/1.1\r\n" + host, True),
+    ):
+        with Wire(server) as wire:
+            wire.send(b"GET %s %s\r\n" % (target["GET"], head))
+            status, headers, body = wire.answer()
+            assert (status, body, "connection" in headers) == (200, b"data", b"1.0" in head or not kept)
+            if kept:
+                wire.send(b"GET %s %s\r\n" % (target["GET"], head))
+                assert wire.answer()[0] == 200
+            else:
+                assert headers["connection"] == "close"
+                assert wire.closed()
+
+
+def test_what_has_no_body_has_none(server: Server, s3: S3Client, bucket: str, target: dict[str, bytes]) -> None:
+    with Wire(server) as wire:
+        wire.send(request(server, "HEAD", target))
+        status, headers, _ = wire.answer(head_only=True)
+        assert (status, "x-amz-request-id" in headers, "x-amz-id-2" in headers) == (404, True, True)
+        etag = s3.put_object(Bucket=bucket, Key="key", Body=b"data", CacheControl="no-cache")["ETag"]
+        wire.send(request(server, "GET", target, b"If-None-Match: " + etag.encode()))
+        status, headers, _ = wire.answer(head_only=True)
+        assert (status, headers["etag"], headers["cache-control"]) == (304, etag, "no-cache")
+        wire.send(request(server, "HEAD", target, b"If-Match: \"x\""))
+        assert wire.answer(head_only=True)[0] == 412
+        wire.send(request(server, "HEAD", target))
+        assert wire.answer(head_only=True)[1]["content-length"] == "4"
+        wire.send(request(server, "DELETE", target))
+        status, headers, _ = wire.answer(head_only=True)
+        assert (status, "content-length" in headers) == (204, False)
+        wire.send(request(server, "GET", target))  # in step after all of them
+        assert wire.answer()[0] == 404
+
+
+def test_options_needs_no_signature_and_tells_nothing(server: Server, bucket: str) -> None:
+    asked = b"Origin: http://a\r\nAccess-Control-Request-Method: PUT\r\n"
+    with Wire(server) as wire:
+        for path in (bucket.encode(), b"no-such-bucket"):
+            wire.send(b"OPTIONS /%s/key HTTP/1.1\r\nHost: h\r\n%s\r\n" % (path, asked))
+            status, _, body = wire.answer()
+            assert (status, b"<Code>AccessForbidden</Code>" in body) == (403, True)
+        wire.send(b"OPTIONS /x HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert wire.answer()[0] == 400
+
+
+@pytest.mark.parametrize("form", ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y"])
+def test_dates_come_in_one_form_and_are_read_in_three(
+    server: Server, s3: S3Client, bucket: str, target: dict[str, bytes], form: str
+) -> None:
+    s3.put_object(Bucket=bucket, Key="key", Body=b"data")
+    with Wire(server) as wire:
+        wire.send(request(server, "GET", target))
+        headers = wire.answer()[1]
+        modified, now = (time.strptime(headers[name], "%a, %d %b %Y %H:%M:%S GMT") for name in ("last-modified", "date"))
+        assert 0 <= timegm(now) - timegm(modified) < 60
+        for later, status in ((0, 304), (-60, 200)):
+            since = time.strftime(form, time.gmtime(timegm(modified) + later)).encode()
+            wire.send(request(server, "GET", target, b"If-Modified-Since: " + since))
+            assert wire.answer(head_only=status == 304)[0] == status

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -74,7 +75,9 @@ def test_a_missing_bucket_is_named_in_the_error(s3: Harness) -> None:
     assert b"<BucketName>not-there</BucketName>" in answer.body
 
 
-@pytest.mark.parametrize("name", ["ab", "Upper", "under_score", "-dash", "dash-", "a..b", "127.0.0.1", "x" * 64, "xn--abc"])
+@pytest.mark.parametrize(
+    "name", ["ab", "Upper", "under_score", "-dash", "dash-", "a..b", "a.-b", "a-.b", "127.0.0.1", "x" * 64, "xn--abc"]
+)
 def test_names_that_s3_would_not_create(s3: Harness, name: str) -> None:
     assert s3.ask("PUT", f"/{name}").code == "InvalidBucketName"
 
@@ -115,10 +118,50 @@ def test_location(s3: Harness, eu: Harness) -> None:
     assert s3.client().get_bucket_location(Bucket="abc")["LocationConstraint"] is None
 
 
-def test_a_location_constraint_must_be_ours(s3: Harness) -> None:
-    assert s3.ask("PUT", "/abc", body=configuration("eu-west-1")).code == "IllegalLocationConstraintException"
+def located(signed: str, asked: str, **settings: Any) -> tuple[str, str]:
+    """Error code and, where there is none, location of a bucket that a client of that region creates with that constraint."""
+    harness = Harness(**settings)
+    try:
+        made = harness.ask("PUT", "/abc", body=configuration(asked) if asked else b"", region=signed)
+        if made.status != 200:
+            return made.code, ""
+        place = harness.ask("HEAD", "/abc", region=signed).headers["x-amz-bucket-region"]
+        shown = b"" if place == "us-east-1" else place.encode()
+        assert b'/">%s</LocationConstraint>' % shown in harness.ask("GET", "/abc?location", region=signed).body
+        return "", place
+    finally:
+        harness.close()
+
+
+@pytest.mark.parametrize(
+    ("signed", "asked", "expected"),
+    [
+        ("us-east-1", "", ("", "us-east-1")), ("us-east-1", "us-east-1", ("", "us-east-1")),
+        ("us-east-1", "EU", ("", "eu-west-1")),
+        ("us-east-1", "eu-west-1", ("", "eu-west-1")), ("eu-west-1", "eu-west-1", ("", "eu-west-1")),
+        ("eu-west-1", "", ("", "us-east-1")), ("garage", "garage", ("", "garage")),
+        ("eu-west-1", "us-west-2", ("IllegalLocationConstraintException", "")),
+        ("us-east-1", "mars", ("InvalidLocationConstraint", "")), ("eu-west-1", "mars-1", ("InvalidLocationConstraint", "")),
+    ],
+)
+def test_a_bucket_is_where_its_creator_wants_it(signed: str, asked: str, expected: tuple[str, str]) -> None:
+    assert located(signed, asked) == expected
+
+
+@pytest.mark.parametrize(
+    ("signed", "asked", "expected"),
+    [
+        ("eu-west-1", "eu-west-1", ("", "eu-west-1")), ("eu-west-1", "", ("IllegalLocationConstraintException", "")),
+        ("eu-west-1", "us-west-2", ("IllegalLocationConstraintException", "")),
+        ("us-east-1", "eu-west-1", ("AuthorizationHeaderMalformed", "")),
+    ],
+)
+def test_a_strict_region_is_the_only_one(signed: str, asked: str, expected: tuple[str, str]) -> None:
+    assert located(signed, asked, region="eu-west-1", strict_region=True) == expected
+
+
+def test_an_empty_configuration_asks_for_nothing(s3: Harness) -> None:
     assert s3.ask("PUT", "/abc", body=b"<CreateBucketConfiguration/>").status == 200
-    assert s3.ask("PUT", "/abd", body=configuration("us-east-1")).status == 200
 
 
 @pytest.mark.parametrize(
@@ -136,11 +179,20 @@ def test_a_configuration_that_is_too_large_is_not_read(s3: Harness) -> None:
 
 @pytest.mark.parametrize(
     "headers",
-    [{"x-amz-bucket-object-lock-enabled": "true"}, {"x-amz-acl": "public-read"}, {"x-amz-grant-read": "id=x"},
-     {"x-amz-object-ownership": "ObjectWriter"}],
+    [{"x-amz-bucket-object-lock-enabled": "true"}, {"x-amz-object-ownership": "ObjectWriter"}],
 )
 def test_what_a_bucket_cannot_be_yet(s3: Harness, headers: dict[str, str]) -> None:
     assert s3.ask("PUT", "/abc", headers).status == 501
+    assert s3.ask("HEAD", "/abc").status == 404
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [({"x-amz-acl": "public-read"}, "InvalidBucketAclWithObjectOwnership"), ({"x-amz-acl": "nonsense"}, "InvalidArgument"),
+     ({"x-amz-grant-read": "id=x"}, "InvalidBucketAclWithObjectOwnership")],
+)
+def test_a_bucket_cannot_be_for_others(s3: Harness, headers: dict[str, str], code: str) -> None:
+    assert s3.ask("PUT", "/abc", headers).code == code
     assert s3.ask("HEAD", "/abc").status == 404
 
 

@@ -58,7 +58,8 @@ def test_forms_of_the_source(header: str, place: tuple[str, str]) -> None:
     ("header", "code"),
     [
         ("", "InvalidArgument"), ("/", "InvalidArgument"), ("bucket", "InvalidArgument"), ("bucket/", "InvalidArgument"),
-        ("b/k?versionId=abc", "NoSuchVersion"), ("b/k?versionId=", "NoSuchVersion"), ("b/%zz", "InvalidURI"),
+        ("b/k?versionId=" + "x" * 32, "NoSuchVersion"),
+        ("b/k?versionId=abc", "InvalidArgument"), ("b/k?versionId=", "InvalidArgument"), ("b/%zz", "InvalidURI"),
         ("b/%ff", "InvalidURI"), ("b/" + "x" * 1025, "KeyTooLongError"),
         ("arn:aws:s3:us-east-1:1:accesspoint/x/object/k", "NotImplemented"),
     ],
@@ -70,8 +71,9 @@ def test_what_is_no_source(header: str, code: str) -> None:
 
 
 def test_a_source_that_is_not_there(s3: Harness) -> None:
-    assert copy(s3, "none/k").code == "NoSuchBucket"
-    assert copy(s3, "src/none").code == "NoSuchKey"
+    for source, code, name in (("none/k", "NoSuchBucket", b"<BucketName>none<"), ("src/none", "NoSuchKey", b"<Key>none<")):
+        answer = copy(s3, source)
+        assert (answer.code, name in answer.body) == (code, True)
     assert copy(s3, target="/none/c").code == "NoSuchBucket"
 
 
@@ -172,6 +174,9 @@ def test_the_checksum_of_the_source_is_kept_or_another_computed(s3: Harness) -> 
     plain: Any = client.put_object(Bucket="src", Key="p", Body=DATA, ChecksumAlgorithm="SHA256")
     assert other["ChecksumSHA256"] == plain["ChecksumSHA256"]
     assert copy(s3, x_amz_checksum_algorithm="MD4").code == "InvalidRequest"
+    s3.ask("PUT", "/src/p", body=b"data")
+    default = client.copy_object(Bucket="dst", Key="c", CopySource="src/p")["CopyObjectResult"]
+    assert (default["ChecksumCRC64NVME"], default["ChecksumType"]) == ("7a5hQ478J4A=", "FULL_OBJECT")
 
 
 def test_a_source_that_no_longer_matches_its_checksum_is_not_copied(s3: Harness) -> None:

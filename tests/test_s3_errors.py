@@ -116,7 +116,7 @@ def test_a_wrong_checksum_is_named() -> None:
     assert from_exception(errors.DigestMismatch("crc64nvme")).message == (
         "The CRC64NVME you specified did not match the calculated checksum."
     )
-    assert from_exception(errors.DigestMismatch("md5")).message == CODES["BadDigest"][1]
+    assert from_exception(errors.DigestMismatch()).message == CODES["BadDigest"][1]
 
 
 @pytest.mark.parametrize("error", [errors.BadRequest(), errors.HeadTooLarge(), errors.RequestTimeout(), errors.IncompleteBody()])

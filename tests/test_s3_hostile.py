@@ -86,7 +86,8 @@ def furnish(s3: Harness) -> str:
     for target, body in (("/b01", b""), ("/b01/k", b"data")):
         assert s3.ask("PUT", target, body=body).status == 200
     for key in ("m", "k"):
-        made = s3.ask("POST", f"/b01/{key}?uploads", {"x-amz-checksum-algorithm": "CRC32"})
+        kind = {"x-amz-checksum-algorithm": "CRC32", "x-amz-checksum-type": "FULL_OBJECT"}
+        made = s3.ask("POST", f"/b01/{key}?uploads", kind)
         upload = ElementTree.fromstring(made.body)[2].text or ""
         etag = s3.ask("PUT", f"/b01/{key}?partNumber=1&uploadId={upload}", body=b"part").headers["etag"]
         if key == "m":

@@ -38,11 +38,14 @@ def ask(s3: Harness, method: str, host: str, target: str, body: bytes = b"") -> 
         ("b01.s3.example.com", "b01"), ("B01.S3.Example.COM:9000", "b01"), ("b01.s3.example.com.", "b01"),
         ("a.b.s3.local:", "a.b"),
         ("s3.example.com", ""), ("s3.example.com:9000", ""), ("s3.local", ""), ("b01.example.com", "b01"), ("example.com", ""),
+        ("s3.eu-west-1.example.com", ""), ("s3.dualstack.eu-west-1.example.com", ""), ("x.s3.eu-west-1.example.com", "x"),
+        ("a.b.s3.dualstack.us-gov-west-1.example.com:9000", "a.b"), ("b01.s3.dualstack.garage.s3.local", "b01"),
+        ("b01.s3.garage.s3.local", "b01"), ("b01.s3.other.s3.local", "b01.s3.other"), ("s3.s3.local", ""),
         ("127.0.0.1:9000", ""), ("[::1]:9000", ""), ("localhost", ""), ("", ""), ("bs3.local", ""), ("s3.local.evil.com", ""),
     ],
 )
 def test_a_host_below_a_domain_is_a_bucket(host: str, bucket: str) -> None:
-    assert Hosts(["example.com", "s3.example.com", "s3.local"]).bucket(host) == bucket
+    assert Hosts(["example.com", "s3.example.com", "s3.local"], "garage").bucket(host) == bucket
 
 
 def test_without_domains_every_host_is_path_style() -> None:

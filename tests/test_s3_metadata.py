@@ -153,15 +153,24 @@ def test_an_override_cannot_forge_a_header(value: str) -> None:
         ("x-amz-object-lock-legal-hold", "ON"),
         ("x-amz-bucket-object-lock-enabled", "true"),
         ("x-amz-tagging", "a=b"),
-        ("x-amz-acl", "public-read"),
-        ("x-amz-grant-read", 'id="x"'),
-        ("x-amz-grant-full-control", 'id="x"'),
         ("x-amz-write-offset-bytes", "5"),
         ("x-amz-if-match-size", "5"),
     ],
 )
 def test_headers_that_promise_what_is_not_there_are_refused(name: str, value: str) -> None:
     assert refused({name: value}) == "NotImplemented"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        ("x-amz-acl", "public-read", "AccessControlListNotSupported"), ("x-amz-acl", "nonsense", "InvalidArgument"),
+        ("x-amz-grant-read", 'id="x"', "AccessControlListNotSupported"),
+        ("x-amz-grant-full-control", 'id="x"', "AccessControlListNotSupported"),
+    ],
+)
+def test_rules_of_access_are_refused_as_s3_refuses_them_by_default(name: str, value: str, code: str) -> None:
+    assert refused({name: value}) == code
 
 
 def test_harmless_headers_pass() -> None:

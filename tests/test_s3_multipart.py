@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from awscrt.checksums import crc64nvme
+from awscrt.checksums import crc32, crc32c, crc64nvme
 
 from abixio.s3.xml import parse
 from tests.s3_harness import Answer, Harness
@@ -197,7 +197,7 @@ def test_parts_are_listed_in_pages(s3: Harness) -> None:
 
 
 # ---- checksums -------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("algorithm", ["CRC32", "CRC32C", "SHA1", "SHA256"])
+@pytest.mark.parametrize("algorithm", ["CRC32", "CRC32C", "SHA1", "SHA256", "SHA512", "XXHASH64", "XXHASH3", "XXHASH128"])
 def test_a_composite_checksum(s3: Harness, algorithm: Any) -> None:
     client = s3.client()
     made = client.create_multipart_upload(Bucket="b01", Key="k", ChecksumAlgorithm=algorithm)
@@ -236,10 +236,46 @@ def test_a_full_object_checksum_is_that_of_all_bytes(s3: Harness) -> None:
     assert (done["ChecksumCRC64NVME"], done["ChecksumType"]) == (expected, "FULL_OBJECT")
 
 
-def test_a_part_gets_the_checksum_of_its_upload_also_when_the_client_sends_none(s3: Harness) -> None:
-    id = create(s3, x_amz_checksum_algorithm="SHA256")
+def test_a_part_without_a_checksum_gets_that_of_the_whole_object_only(s3: Harness) -> None:
+    id = create(s3, x_amz_checksum_algorithm="CRC32C", x_amz_checksum_type="FULL_OBJECT")
     answer = s3.ask("PUT", f"/b01/k?partNumber=1&uploadId={id}", body=b"data")
-    assert answer.headers["x-amz-checksum-sha256"] == b64encode(hashlib.sha256(b"data").digest()).decode()
+    assert answer.headers["x-amz-checksum-crc32c"] == b64encode(crc32c(b"data").to_bytes(4, "big")).decode()
+    assert complete(s3, id, [(1, answer.headers["etag"])]).status == 200
+    id = create(s3, x_amz_checksum_algorithm="CRC32C")
+    answer = s3.ask("PUT", f"/b01/k?partNumber=1&uploadId={id}", body=b"data")
+    assert (answer.code, s3.unread) == ("InvalidRequest", 4)
+    assert b"expected checksum Type: crc32c, actual checksum Type: null" in answer.body
+
+
+def test_a_composite_checksum_needs_those_of_the_parts_in_the_completion(s3: Harness) -> None:
+    id = create(s3, x_amz_checksum_algorithm="SHA256")
+    digest = b64encode(hashlib.sha256(b"data").digest()).decode()
+    etag = upload(s3, id, 7, b"data", x_amz_checksum_sha256=digest)
+    answer = complete(s3, id, [(7, etag)])
+    assert answer.code == "InvalidRequest"
+    assert b"The complete request must include the checksum for each part. It was missing for part 7 in" in answer.body
+    for value, status in (("A" * 43 + "=", 400), (digest, 200)):
+        body = completion([(7, etag)]).replace(b"</ETag>", f"</ETag><ChecksumSHA256>{value}</ChecksumSHA256>".encode())
+        answer = s3.ask("POST", f"/b01/k?uploadId={id}", body=body)
+        assert (answer.status, answer.code) == (status, "" if status == 200 else "InvalidPart")
+
+
+def test_without_a_checksum_of_the_client_the_object_has_the_default_one(s3: Harness) -> None:
+    made = s3.ask("POST", "/b01/k?uploads")
+    assert not any("checksum" in name for name in made.headers)
+    id = parse(made.body).text("UploadId") or ""
+    first = s3.ask("PUT", f"/b01/k?partNumber=1&uploadId={id}", body=BIG)
+    assert first.headers["x-amz-checksum-crc64nvme"] == b64encode(crc64nvme(BIG).to_bytes(8, "big")).decode()
+    sent = {"x-amz-checksum-crc32": b64encode(crc32(b"end").to_bytes(4, "big")).decode()}
+    second = s3.ask("PUT", f"/b01/k?partNumber=2&uploadId={id}", sent, b"end")
+    assert {name: value for name, value in second.headers.items() if "checksum" in name} == sent
+    listed = s3.ask("GET", f"/b01/k?uploadId={id}").body + s3.ask("GET", "/b01?uploads").body
+    assert b"Checksum" not in listed
+    done = complete(s3, id, [(1, first.headers["etag"]), (2, second.headers["etag"])])
+    expected = b64encode(crc64nvme(BIG + b"end").to_bytes(8, "big")).decode()
+    assert f"<ChecksumCRC64NVME>{expected}</ChecksumCRC64NVME><ChecksumType>FULL_OBJECT</ChecksumType>".encode() in done.body
+    head = s3.ask("HEAD", "/b01/k", {"x-amz-checksum-mode": "ENABLED"}).headers
+    assert (head["x-amz-checksum-crc64nvme"], head["x-amz-checksum-type"]) == (expected, "FULL_OBJECT")
 
 
 def test_a_part_with_another_kind_of_checksum_is_refused(s3: Harness) -> None:
@@ -250,7 +286,8 @@ def test_a_part_with_another_kind_of_checksum_is_refused(s3: Harness) -> None:
 
 @pytest.mark.parametrize(
     ("algorithm", "kind"),
-    [("MD4", ""), ("SHA256", "FULL_OBJECT"), ("SHA1", "FULL_OBJECT"), ("CRC64NVME", "COMPOSITE"), ("CRC32", "OTHER"),
+    [("MD4", ""), ("SHA256", "FULL_OBJECT"), ("SHA1", "FULL_OBJECT"), ("XXHASH3", "FULL_OBJECT"),
+     ("CRC64NVME", "COMPOSITE"), ("CRC32", "OTHER"),
      ("", "COMPOSITE")],
 )
 def test_checksums_that_cannot_be(s3: Harness, algorithm: str, kind: str) -> None:
@@ -258,9 +295,9 @@ def test_checksums_that_cannot_be(s3: Harness, algorithm: str, kind: str) -> Non
     assert s3.ask("POST", "/b01/k?uploads", {name: value for name, value in headers.items() if value}).code == "InvalidRequest"
 
 
-@pytest.mark.parametrize(("opened", "sent"), [("CRC32", "crc32c"), ("", "crc32"), ("SHA256", "sha1")])
+@pytest.mark.parametrize(("opened", "sent"), [("CRC32", "crc32c"), ("", "crc32"), ("CRC64NVME", "sha1")])
 def test_a_checksum_at_completion_that_nothing_can_be_compared_with_is_refused(s3: Harness, opened: str, sent: str) -> None:
-    id = create(s3, x_amz_checksum_algorithm=opened) if opened else create(s3)
+    id = create(s3, x_amz_checksum_algorithm=opened, x_amz_checksum_type="FULL_OBJECT") if opened else create(s3)
     parts = [(1, upload(s3, id, 1, b"data"))]
     answer = complete(s3, id, parts, {f"x-amz-checksum-{sent}": "AAAAAA=="})
     assert (answer.code, f"actual checksum Type: {sent}".encode() in answer.body) == ("InvalidRequest", True)
@@ -268,10 +305,11 @@ def test_a_checksum_at_completion_that_nothing_can_be_compared_with_is_refused(s
 
 
 def test_another_checksum_type_at_completion(s3: Harness) -> None:
-    id = create(s3, x_amz_checksum_algorithm="CRC32")
+    id = create(s3, x_amz_checksum_algorithm="CRC32", x_amz_checksum_type="FULL_OBJECT")
     parts = [(1, upload(s3, id, 1, b"x"))]
-    assert complete(s3, id, parts, {"x-amz-checksum-type": "FULL_OBJECT"}).code == "BadDigest"
-    assert complete(s3, id, parts, {"x-amz-checksum-type": "COMPOSITE"}).status == 200
+    answer = complete(s3, id, parts, {"x-amz-checksum-type": "COMPOSITE"})
+    assert (answer.code, b"created using the FULL_OBJECT checksum mode" in answer.body) == ("InvalidRequest", True)
+    assert complete(s3, id, parts, {"x-amz-checksum-type": "FULL_OBJECT"}).status == 200
 
 
 def test_a_wrong_part_digest_stores_nothing(s3: Harness) -> None:

@@ -9,11 +9,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import xxhash
+from awscrt.checksums import crc32, crc32c, crc64nvme
 from botocore.exceptions import ClientError
 
 from abixio.errors import DataLost, InsufficientStorage, Overloaded, Unavailable
 from abixio.s3.objects import ONE_WRITE
+from abixio.s3.payload_checks import SIZES
 from tests.s3_harness import Harness
+from tests.s3_operations import MODEL
 
 NOON_MS = 784_123_200_000
 NOON = "Sun, 06 Nov 1994 12:00:00 GMT"
@@ -124,11 +128,17 @@ def test_a_delete_by_size_and_time(s3: Harness) -> None:
 @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
 def test_only_the_null_version_is_there(s3: Harness, method: str) -> None:
     put(s3)
-    assert s3.ask(method, "/b01/k?versionId=nonsense").status == 404
+    other = "x" * 32
+    assert s3.ask(method, "/b01/k?versionId=nonsense").status == 400
     assert s3.ask(method, "/b01/k?versionId=").status == 400
+    assert s3.ask(method, f"/b01/k?versionId={other}").status == (204 if method == "DELETE" else 404)
+    assert s3.ask("GET", "/b01/k").status == 200
     assert s3.ask(method, "/b01/k?versionId=null").status in (200, 204)
     if method == "GET":
-        assert s3.ask(method, "/b01/k?versionId=x").code == "NoSuchVersion"
+        assert s3.ask(method, f"/b01/k?versionId={other}").code == "NoSuchVersion"
+        assert s3.ask(method, "/b01/k?versionId=nonsense").code == "InvalidArgument"
+    if method == "DELETE":
+        assert s3.ask(method, f"/b01/k?versionId={other}").headers["x-amz-version-id"] == other
 
 
 # ---- ranges ----------------------------------------------------------------------------------------------------------
@@ -253,8 +263,7 @@ def test_overrides_by_query(s3: Harness) -> None:
 
 @pytest.mark.parametrize(
     "headers",
-    [{"x-amz-server-side-encryption": "AES256"}, {"x-amz-tagging": "a=b"}, {"x-amz-acl": "public-read"},
-     {"x-amz-object-lock-mode": "GOVERNANCE"}],
+    [{"x-amz-server-side-encryption": "AES256"}, {"x-amz-tagging": "a=b"}, {"x-amz-object-lock-mode": "GOVERNANCE"}],
 )
 def test_a_put_that_asks_for_protection_which_is_not_there_stores_nothing(s3: Harness, headers: dict[str, str]) -> None:
     answer = s3.ask("PUT", "/b01/k", headers, b"secret")
@@ -272,7 +281,46 @@ def test_the_fault_tolerance_is_checked_before_the_body(s3: Harness) -> None:
 
 
 # ---- checksums -------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("algorithm", ["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"])
+ALGORITHMS = [name.upper() for name in SIZES]
+RIGHT = {
+    "crc32": crc32(b"data").to_bytes(4, "big"), "crc32c": crc32c(b"data").to_bytes(4, "big"),
+    "crc64nvme": crc64nvme(b"data").to_bytes(8, "big"),
+    **{name: hashlib.new(name, b"data").digest() for name in ("md5", "sha1", "sha256", "sha512")},
+    "xxhash64": xxhash.xxh64_digest(b"data"), "xxhash3": xxhash.xxh3_64_digest(b"data"),
+    "xxhash128": xxhash.xxh3_128_digest(b"data"),
+}
+
+
+def test_the_model_knows_no_other_checksums() -> None:
+    assert set(MODEL.shape_for("ChecksumAlgorithm").enum) <= set(ALGORITHMS)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_checksum_of_s3_is_verified(s3: Harness, algorithm: str) -> None:
+    digest = RIGHT[algorithm.lower()]
+    header = f"x-amz-checksum-{algorithm.lower()}"
+    answer = s3.ask("PUT", "/b01/k", {header: b64encode(digest).decode()}, b"data")
+    assert (answer.status, answer.headers[header], answer.headers["x-amz-checksum-type"]) == (
+        200, b64encode(digest).decode(), "FULL_OBJECT")
+    wrong = b64encode(bytes([digest[0] ^ 1]) + digest[1:]).decode()
+    answer = s3.ask("PUT", "/b01/k", {header: wrong}, b"data")
+    assert answer.code == "BadDigest"
+    assert f"The {algorithm} you specified did not match the calculated checksum.".encode() in answer.body
+    shown = s3.ask("HEAD", "/b01/k", {"x-amz-checksum-mode": "ENABLED"}).headers
+    assert shown[header] == b64encode(digest).decode()
+
+
+def test_without_a_checksum_of_the_client_the_object_has_the_default_one(s3: Harness) -> None:
+    expected = b64encode(RIGHT["crc64nvme"]).decode()
+    answer = s3.ask("PUT", "/b01/k", {"content-md5": b64encode(hashlib.md5(b"data").digest()).decode()}, b"data")
+    assert (answer.headers["x-amz-checksum-crc64nvme"], answer.headers["x-amz-checksum-type"]) == (expected, "FULL_OBJECT")
+    assert s3.ask("GET", "/b01/k", {"x-amz-checksum-mode": "ENABLED"}).headers["x-amz-checksum-crc64nvme"] == expected
+    assert not any("checksum" in name for name in s3.ask("GET", "/b01/k").headers)
+    named = s3.ask("PUT", "/b01/k", {"x-amz-checksum-sha1": b64encode(RIGHT["sha1"]).decode()}, b"data")
+    assert "x-amz-checksum-crc64nvme" not in named.headers
+
+
+@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "MD5"])
 def test_a_checksum_is_echoed_kept_and_shown_when_asked_for(s3: Harness, algorithm: Any) -> None:
     client = s3.client(response_checksum_validation="when_required")
     name = "Checksum" + algorithm

@@ -68,7 +68,7 @@ def s3() -> Iterator[Harness]:
     client.put_object(Bucket="b01", Key="z/1", Body=b"data")
     for key in ("m", "k", "z/open"):
         upload = client.create_multipart_upload(Bucket="b01", Key=key, ChecksumAlgorithm="CRC32")["UploadId"]
-        sent = [{"PartNumber": n, "ETag": part(client, key, upload, n)} for n in (1, 2)]
+        sent = [part(client, key, upload, n) for n in (1, 2)]
         if key == "m":
             parts: Any = {"Parts": sent[:1]}
             client.complete_multipart_upload(Bucket="b01", Key=key, UploadId=upload, MultipartUpload=parts)
@@ -76,9 +76,9 @@ def s3() -> Iterator[Harness]:
     harness.close()
 
 
-def part(client: Any, key: str, upload: str, number: int) -> str:
+def part(client: Any, key: str, upload: str, number: int) -> dict[str, Any]:
     made = client.upload_part(Bucket="b01", Key=key, UploadId=upload, PartNumber=number, Body=b"data", ChecksumAlgorithm="CRC32")
-    return str(made["ETag"])
+    return {"PartNumber": number, "ETag": made["ETag"], "ChecksumCRC32": made["ChecksumCRC32"]}
 
 
 def parameters(s3: Harness, name: str) -> dict[str, Any]:
@@ -89,8 +89,8 @@ def parameters(s3: Harness, name: str) -> dict[str, Any]:
     found = {member: known[member] for member in (shape.required_members if shape else []) if member in known}
     found |= EXTRA.get(name, {})
     if name == "CompleteMultipartUpload":
-        etag = s3.store.contents["b01"].uploads[upload.id].parts[1].record.etag
-        found["MultipartUpload"] = {"Parts": [{"PartNumber": 1, "ETag": etag}]}
+        sent = s3.store.contents["b01"].uploads[upload.id].parts[1].record
+        found["MultipartUpload"] = {"Parts": [{"PartNumber": 1, "ETag": sent.etag, "ChecksumCRC32": sent.checksums["crc32"]}]}
     return found
 
 

@@ -29,11 +29,11 @@ Strings = Mapping[str, str]
 EMPTY = sha256(b"").hexdigest()
 
 
-def check(sent: Request, now: float | None = None, region: str = "us-east-1") -> Identity:
+def check(sent: Request, now: float | None = None, region: str | None = "us-east-1") -> Identity:
     return authenticate(sent, parse_target(sent.target), CREDENTIALS, region, time.time() if now is None else now)
 
 
-def refused(sent: Request, now: float | None = None, region: str = "us-east-1") -> S3Error:
+def refused(sent: Request, now: float | None = None, region: str | None = "us-east-1") -> S3Error:
     with pytest.raises(S3Error) as caught:
         check(sent, now, region)
     return caught.value
@@ -274,7 +274,34 @@ def test_each_malformed_piece_of_the_header_has_its_error(old: str, new: str, co
 def test_a_wrong_region_is_answered_with_the_right_one() -> None:
     assert refused(signed(region="mars-1"), region="eu-west-1").fields == {"Region": "eu-west-1"}
     assert check(signed(region="eu-west-1"), region="eu-west-1").scope.split("/")[1] == "eu-west-1"
-    assert check(signed(region="us-east-1"), region="eu-west-1").scope.split("/")[1] == "us-east-1"
+    assert refused(signed(region="us-east-1"), region="eu-west-1").code == "AuthorizationHeaderMalformed"
+
+
+@pytest.mark.parametrize("name", ["us-east-1", "eu-west-1", "auto", "garage", "US", "my_region.1"])
+def test_any_region_may_be_signed_for_where_none_is_demanded(name: str) -> None:
+    for sent in (signed(region=name), presigned(region=name)):
+        assert check(sent, region=None).region == name
+        wrong = "/us-west-2/" if name != "us-west-2" else "/us-east-1/"
+        other = replaced(signed(region=name), f"/{name}/", wrong)
+        assert refused(other, region=None).code == "SignatureDoesNotMatch"
+
+
+@pytest.mark.parametrize("name", ["", "a b", "-x", "a" * 65, "\u00fc"])
+def test_what_can_be_no_region_is_malformed(name: str) -> None:
+    assert refused(replaced(signed(), "/us-east-1/", f"/{name}/"), region=None).code == "AuthorizationHeaderMalformed"
+
+
+@pytest.mark.parametrize(
+    ("sent_to", "signed_for"),
+    [("h", "h:80"), ("h", "h:443"), ("h:80", "h"), ("h:443", "h"), ("[::1]", "[::1]:443"), ("[::1]:80", "[::1]")],
+)
+def test_the_default_port_may_be_signed_or_not(sent_to: str, signed_for: str) -> None:
+    made = AWSRequest("GET", "http://x/bucket/key", {"Host": signed_for})
+    S3SigV4Auth(Credentials(ACCESS, SECRET), "s3", "us-east-1").add_auth(made)
+    sent = changed(as_request(made), host=sent_to)
+    assert check(sent).access_key == ACCESS
+    for other in ("h:81", "h:9000", "hh", "[::1]:9000", "[::2]"):
+        assert refused(changed(sent, host=other)).code == "SignatureDoesNotMatch"
 
 
 def test_the_parts_of_the_header_come_in_any_order_and_spacing() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from abixio.errors import BucketExists, BucketNotEmpty, NoSuchBucket, NoSuchKey, Unavailable
+from abixio.store.record import ROOT
 from tests.store_local import Disks, get, put, rest
 
 
@@ -98,3 +99,29 @@ async def test_too_few_volumes_cannot_say_that_a_bucket_is_not_there(tmp_path: P
             await store.buckets()
         with pytest.raises(Unavailable):
             await store.create_bucket("c", "me", {})
+
+
+async def test_the_deletion_of_a_bucket_that_is_not_empty_waits_for_nobody_and_makes_nobody_wait(tmp_path: Path) -> None:
+    async with Disks(tmp_path, 3).store() as store:
+        bucket = await store.create_bucket("b", "me", {})
+        await put(store, bucket, "k", b"data")
+        async with store.committer.locks.shared(ROOT, b"b"):  # as a long completion holds it
+            with pytest.raises(BucketNotEmpty):
+                await asyncio.wait_for(store.delete_bucket("b"), 5)
+            await asyncio.wait_for(put(store, bucket, "another", b"data"), 5)
+
+
+async def test_a_volume_that_lists_nothing_does_not_decide_alone_that_a_bucket_is_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Disks(tmp_path, 3).store() as store:
+        bucket = await store.create_bucket("b", "me", {})
+        await put(store, bucket, "k", b"data")
+        await rest(store)
+        lane = store.pool.lanes[0]
+        assert lane is not None
+        monkeypatch.setattr(lane.volume, "scan", lambda *_: [])
+        with pytest.raises(BucketNotEmpty):
+            await store.delete_bucket("b")
+        assert await store.delete(bucket, "k")
+        await store.delete_bucket("b")

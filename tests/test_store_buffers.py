@@ -6,11 +6,21 @@ import asyncio
 
 import pytest
 
-from abixio.config import KIB, MIB
+from abixio.config import MIB
 from abixio.errors import Overloaded
 from abixio.store import buffers
-from abixio.store.buffers import KEPT, SMALL, BufferPool
+from abixio.store.buffers import KEPT, RESERVE_SHARE, SMALL, BufferPool, StripeBuffer
 from abixio.store.layout import STRIPE_BUFFER
+
+
+def room(large: int) -> int:
+    """The budget in which so many large buffers fit."""
+    return STRIPE_BUFFER if large == 1 else -(-large * STRIPE_BUFFER * RESERVE_SHARE // (RESERVE_SHARE - 1))
+
+
+async def exhaust(pool: BufferPool) -> list[StripeBuffer]:
+    """Take all that is for small buffers alone."""
+    return [await pool.acquire(min(SMALL, pool.reserve - at)) for at in range(0, pool.reserve, SMALL)]
 
 
 async def back(pool: BufferPool) -> None:
@@ -53,7 +63,7 @@ async def test_a_buffer_that_came_back_is_used_again() -> None:
 
 
 async def test_two_borrowers_never_share_memory() -> None:
-    pool = BufferPool(4 * STRIPE_BUFFER)
+    pool = BufferPool(room(4))
     borrowed = [await pool.acquire(STRIPE_BUFFER) for _ in range(4)]
     for number, buffer in enumerate(borrowed):
         buffer.view[:] = bytes([number]) * STRIPE_BUFFER
@@ -63,16 +73,16 @@ async def test_two_borrowers_never_share_memory() -> None:
 
 
 async def test_only_some_buffers_are_kept_when_all_are_back() -> None:
-    pool = BufferPool((KEPT + 3) * STRIPE_BUFFER)
+    pool = BufferPool(room(KEPT + 3))
     for buffer in [await pool.acquire(STRIPE_BUFFER) for _ in range(KEPT + 3)]:
         buffer.drop()
     assert len(pool._free) == KEPT
 
 
 async def test_who_comes_over_budget_waits_for_memory_to_come_back() -> None:
-    pool = BufferPool(2 * STRIPE_BUFFER)
+    pool = BufferPool(room(2))
     held = [await pool.acquire(STRIPE_BUFFER) for _ in range(2)]
-    waiter = asyncio.create_task(pool.acquire(4 * KIB))
+    waiter = asyncio.create_task(pool.acquire(STRIPE_BUFFER))
     await asyncio.sleep(0)
     assert not waiter.done()
     assert pool.waiting == 1
@@ -101,6 +111,44 @@ async def test_waiters_are_served_in_order_and_small_ones_do_not_overtake() -> N
     assert pool.out == 0
 
 
+async def test_large_ones_leave_room_for_small_ones_within_the_budget() -> None:
+    pool = BufferPool(512 * MIB)
+    large: list[StripeBuffer] = []
+    while pool.budget - pool.reserve - pool.out >= STRIPE_BUFFER:
+        large.append(await pool.acquire(STRIPE_BUFFER))
+    waiter = asyncio.create_task(pool.acquire(STRIPE_BUFFER))
+    await asyncio.sleep(0)
+    small = [await asyncio.wait_for(pool.acquire(SMALL), 1) for _ in range(pool.reserve // SMALL)]
+    assert len(small) == 256
+    assert pool.out <= pool.budget
+    assert not waiter.done()
+    late = asyncio.create_task(pool.acquire(1))
+    await asyncio.sleep(0)
+    assert pool.waiting == 2
+    large.pop().drop()
+    (await waiter).drop()
+    (await late).drop()
+    for buffer in large + small:
+        buffer.drop()
+    assert (pool.out, pool.waiting) == (0, 0)
+
+
+async def test_small_ones_that_came_back_make_room_for_small_ones_only() -> None:
+    pool = BufferPool(room(2))
+    held = [await pool.acquire(STRIPE_BUFFER) for _ in range(2)]
+    small = await exhaust(pool)
+    waiter = asyncio.create_task(pool.acquire(STRIPE_BUFFER))
+    await asyncio.sleep(0)
+    for buffer in small:
+        buffer.drop()
+    (await asyncio.wait_for(pool.acquire(SMALL), 1)).drop()
+    assert not waiter.done()
+    held.pop().drop()
+    (await waiter).drop()
+    held.pop().drop()
+    assert pool.out == 0
+
+
 async def test_a_full_queue_is_overload(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(buffers, "MAX_WAITING", 1)
     pool = BufferPool(STRIPE_BUFFER)
@@ -126,14 +174,16 @@ async def test_waiting_too_long_is_overload_and_leaves_the_queue(monkeypatch: py
 
 
 async def test_a_cancelled_waiter_at_the_head_lets_the_next_one_through() -> None:
-    pool = BufferPool(2 * STRIPE_BUFFER)
-    held = await pool.acquire(STRIPE_BUFFER), await pool.acquire(1)
+    pool = BufferPool(STRIPE_BUFFER + MIB)
+    held = [await pool.acquire(STRIPE_BUFFER), *await exhaust(pool)]
     first = asyncio.create_task(pool.acquire(STRIPE_BUFFER))
-    second = asyncio.create_task(pool.acquire(1))
+    second = asyncio.create_task(pool.acquire(SMALL))
     await asyncio.sleep(0)
+    assert pool.waiting == 2
     first.cancel()
+    held[0].drop()
     (await second).drop()
-    for buffer in held:
+    for buffer in held[1:]:
         buffer.drop()
     assert (pool.out, pool.waiting) == (0, 0)
 

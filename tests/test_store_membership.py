@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -116,6 +117,51 @@ def test_one_directory_under_two_names_is_refused(disks: list[Path]) -> None:
 def test_volumes_on_one_device_are_worth_a_warning(disks: list[Path]) -> None:
     run(disks)
     assert "some volumes share a device" in survey([str(disk) for disk in disks]).warnings[-1]
+
+
+def test_that_is_said_of_directories_that_are_still_to_be_made_too(disks: list[Path]) -> None:
+    assert "some volumes share a device" in survey([str(disk) for disk in disks]).warnings[-1]
+
+
+def test_of_one_volume_alone_it_is_not_said(disks: list[Path]) -> None:
+    assert survey([str(disks[0])]).warnings == []
+
+
+def test_a_new_pool_is_announced_once(disks: list[Path], caplog: pytest.LogCaptureFixture) -> None:
+    run(disks)
+    assert "made a new pool of 4 volumes: " in caplog.text
+    assert all(str(disk) in caplog.text for disk in disks)
+    caplog.clear()
+    run(disks)
+    assert "new pool" not in caplog.text
+
+
+def test_a_pool_in_use_is_refused_before_anything_else_is_said(disks: list[Path], caplog: pytest.LogCaptureFixture) -> None:
+    volumes = start(disks)
+    caplog.clear()
+    with pytest.raises(StartupError, match="another server uses this volume"):
+        start(disks)
+    assert caplog.text == ""
+    volumes.close()
+
+
+class Unwritable(Files):
+    """Nothing can be made below that directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def mkdir(self, path: str) -> None:
+        if path.startswith(self.path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        super().mkdir(path)
+
+
+def test_one_directory_that_cannot_be_formatted_leaves_the_others_blank(disks: list[Path]) -> None:
+    bad, *good = [disks[2], disks[0], disks[1], disks[3]]
+    with pytest.raises(StartupError, match=r"disk2: cannot be made a volume: .*nothing was formatted; make it writable"):
+        carry_out(survey([str(disk) for disk in disks]), Unwritable(bad))
+    assert run(good)[0].keys() == {0, 1, 2}  # without it, another pool can be made of them at once
 
 
 # ---- order, and volumes that are away --------------------------------------------------------------------------------
@@ -360,7 +406,7 @@ def test_a_new_pool_survives_a_crash_at_every_step_of_being_made(disks: list[Pat
 
 def test_a_new_pool_that_was_cut_short_needs_all_of_its_directories(disks: list[Path]) -> None:
     with pytest.raises(Crash):
-        start(disks, DyingFiles(6))
+        start(disks, DyingFiles(11))
     with pytest.raises(StartupError, match=r"cut short; name the same directories"):
         start(disks[:2])
 

@@ -1,9 +1,9 @@
 """A random walk over the commit rules, through the real store: one key, N volumes, any order of events.
 
-Events: writes and deletes with mixed fault tolerance, volumes that go, fail and come back, crashes at any step of a commit,
-settling, repair cut half way, blank disks. After every event a reader and a lister ask. They must never see a version older
-than an acknowledged one, a write that was answered "not stored", or an older version after a newer one; and once all
-volumes are up, the key must come to rest.
+Events: writes and deletes with mixed fault tolerance, objects that get another one, volumes that go, fail and come back,
+crashes at any step of a commit, settling, repair cut half way, blank disks. After every event a reader and a lister ask. They
+must never see a version older than an acknowledged one, a write that was answered "not stored", or an older version after a
+newer one; and once all volumes are up, the key must come to rest.
 """
 
 from __future__ import annotations
@@ -121,11 +121,14 @@ class Faulty:
 class Walk:
     """One walk: the pool, and what a client was told about the key."""
 
-    def __init__(self, seed: int, executor: ThreadPoolExecutor, root: Path, blank: Blank = in_memory) -> None:
+    def __init__(
+        self, seed: int, executor: ThreadPoolExecutor, root: Path, blank: Blank = in_memory, reencodes: bool = False
+    ) -> None:
         self.rng = random.Random(seed)
         self.n = self.rng.choice((1, 2, 3, 4, 5))
         self.tolerances = [self.rng.randrange(self.n)] if self.rng.random() < 0.5 else list(range(self.n))
         self.executor = executor
+        self.reencodes = reencodes
         self.fuse = Fuse()
         self.blank = lambda slot: blank(root, slot)
         self.disks = [self.blank(slot) for slot in range(self.n)]
@@ -196,6 +199,25 @@ class Walk:
         except AbixioError as error:
             self.log.append(f"  refused: {error!r}")
             (self.unsure.append if self.fuse.blown else self.not_stored.add)(number)
+        for volume in self.volumes:
+            volume.flaky = 0.0
+        if self.fuse.blown:
+            await self.crash()
+        self.fuse.left = 10**9
+
+    async def reencode(self) -> None:
+        """Another layout for what is there, perhaps cut by a crash: no reader may tell."""
+        if self.rng.random() < 0.4:
+            self.fuse.left = self.rng.randrange(1, self.n + 3)
+        for volume in self.volumes:
+            volume.flaky = self.rng.choice((0.0, 0.0, 0.0, 0.2))
+        ftt = self.rng.choice(self.tolerances)
+        self.log.append(f"reencode to ftt {ftt} fuse {self.fuse.left}")
+        try:
+            await self.store.reencode(self.bucket, "k", str(ftt))
+            self.log.append("  done")
+        except AbixioError as error:
+            self.log.append(f"  {error!r}")
         for volume in self.volumes:
             volume.flaky = 0.0
         if self.fuse.blown:
@@ -274,6 +296,8 @@ class Walk:
             event = self.rng.random()
             if event < 0.4:
                 await self.write()
+            elif event < 0.48 and self.reencodes:
+                await self.reencode()
             elif event < 0.55:
                 self.toggle()
             elif event < 0.62:
@@ -310,12 +334,12 @@ class Walk:
             raise Violation(f"rows left over: {rows} for {self.acked}")
 
 
-async def walks(count: int, wipes: bool, blank: Blank = in_memory) -> Walk | None:
+async def walks(count: int, wipes: bool, blank: Blank = in_memory, reencodes: bool = False) -> Walk | None:
     """The first walk that meets a violation, with its log."""
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with ThreadPoolExecutor(2) as executor, TemporaryDirectory(dir=memory) as root:
         for number in range(count):
-            walk = Walk(number, executor, Path(root), blank)
+            walk = Walk(number, executor, Path(root), blank, reencodes)
             try:
                 await walk.run(wipes)
             except Violation as error:
@@ -332,6 +356,12 @@ async def walks(count: int, wipes: bool, blank: Blank = in_memory) -> Walk | Non
 @pytest.mark.parametrize(("blank", "share"), [(in_memory, 1), (on_disk, 6)])
 async def test_no_order_of_events_breaks_a_promise(wipes: bool, blank: Blank, share: int) -> None:
     walk = await walks(WALKS // share, wipes, blank)
+    assert walk is None, "\n".join(walk.log)
+
+
+@pytest.mark.parametrize("wipes", [False, True])
+async def test_nor_does_an_object_that_gets_another_layout_at_any_moment(wipes: bool) -> None:
+    walk = await walks(WALKS, wipes, reencodes=True)
     assert walk is None, "\n".join(walk.log)
 
 

@@ -66,11 +66,51 @@ async def test_rot_in_the_sources_is_worked_around_and_reported() -> None:
         assert r.pool.bad.keys() <= {(part.write_id, 0), (part.write_id, 1)}
 
 
+async def test_blocks_that_the_others_lack_come_from_what_is_still_good_of_the_shard_itself() -> None:
+    async with rig(3) as r:
+        stored = await r.put(noise(FILE), 1)
+        (part,) = stored.record.parts
+        sound = bytes(r.volumes[0].shards[part.write_id].data)
+        r.spoil(stored, 0, 2 * BLOCK)
+        r.spoil(stored, 1, 5 * BLOCK)
+        await rebuild_shard(r.pool, stored.record, part, stored.rows, 0)
+        assert r.volumes[0].shards[part.write_id].data == sound
+        r.spoil(stored, 0, 5 * BLOCK)
+        with pytest.raises(DataLost):
+            await rebuild_shard(r.pool, stored.record, part, stored.rows, 0)
+
+
+async def test_two_who_make_the_same_shard_at_once_make_it_once() -> None:
+    async with rig(3) as r:
+        stored = await r.put(noise(FILE), 1)
+        (part,) = stored.record.parts
+        lost = r.volumes[0].shards.pop(part.write_id)
+        await asyncio.gather(*(rebuild_shard(r.pool, stored.record, part, stored.rows, 0) for _ in range(3)))
+        assert r.volumes[0].calls.count("finish") == 2
+        assert r.volumes[0].shards[part.write_id].data == lost.data
+        assert not r.pool.making
+
+
+async def test_who_waits_for_a_maker_that_fails_makes_it_himself() -> None:
+    async with rig(3) as r:
+        stored = await r.put(noise(FILE), 1)
+        (part,) = stored.record.parts
+        del r.volumes[0].shards[part.write_id]
+        first = asyncio.create_task(rebuild_shard(r.pool, stored.record, part, stored.rows, 0))
+        second = asyncio.create_task(rebuild_shard(r.pool, stored.record, part, stored.rows, 0))
+        await asyncio.sleep(0)
+        first.cancel()
+        await second
+        assert part.write_id in r.volumes[0].shards
+        del first, second  # they keep the frames of their errors, and those the memory of the rebuild
+
+
 @pytest.mark.parametrize("size", [5000, FILE])
 async def test_with_too_few_others_nothing_is_made(size: int) -> None:
     async with rig(3) as r:
         stored = await r.put(noise(size), 1)
         (part,) = stored.record.parts
+        r.volumes[0].shards.pop(part.write_id, None)
         r.spoil(stored, 1, -9)
         with pytest.raises(DataLost):
             await rebuild_shard(r.pool, stored.record, part, stored.without({0}).rows, 0)

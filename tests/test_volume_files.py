@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from abixio.errors import VolumeError, VolumeFull, VolumeReadOnly, VolumeUnusable
+from abixio.errors import Exhausted, VolumeError, VolumeFull, VolumeReadOnly, VolumeUnusable
 from abixio.message import Buffer
 from abixio.volume import filemap
 from abixio.volume.files import Files, volume_error, write_all
@@ -50,7 +50,7 @@ def test_a_disk_that_takes_nothing_is_an_error_and_no_endless_loop(tmp_path: Pat
 @pytest.mark.parametrize(
     ("number", "kind"),
     [
-        (errno.ENOSPC, VolumeFull), (errno.EDQUOT, VolumeFull), (errno.EMFILE, VolumeFull), (errno.ENFILE, VolumeFull),
+        (errno.ENOSPC, VolumeFull), (errno.EDQUOT, VolumeFull), (errno.EMFILE, Exhausted), (errno.ENFILE, Exhausted),
         (errno.EROFS, VolumeReadOnly), (errno.EACCES, VolumeReadOnly),
         (errno.ENOENT, VolumeUnusable), (errno.ENODEV, VolumeUnusable),
         (errno.EIO, VolumeError),

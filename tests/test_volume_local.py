@@ -15,7 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from abixio.errors import ShardMissing, StartupError, VolumeError, VolumeFull, VolumeReadOnly, VolumeUnusable
-from abixio.volume import names
+from abixio.volume import catalog_read, names
 from abixio.volume.interface import Drop, Head, Note, State, Volume
 from abixio.volume.local import RESERVE_LEAST, RESERVE_MOST, LocalVolume, format_volume, reserve
 from tests.volume_contract import SPACE, VolumeContract, apply, insert, listed, row_id, store_shard, write_id
@@ -146,9 +146,8 @@ def test_closing_lets_go_of_everything(path: str) -> None:
 def test_unfinished_shards_are_removed_and_finished_ones_stay(path: str) -> None:
     volume = LocalVolume.open(path)
     store_shard(volume, write_id(1), b"data")
-    volume.create_shard(write_id(2)).write([b"half"])
+    Path(names.tmp_shard(path, write_id(2), 0)).write_bytes(b"half")  # as a kill leaves it
     volume.close()
-    assert len(os.listdir(names.tmp(path))) == 1
     volume = LocalVolume.open(path)
     assert os.listdir(names.tmp(path)) == []
     volume.open_shard(write_id(1)).close()
@@ -358,3 +357,88 @@ def test_a_file_that_cannot_be_removed_stays_on_the_list(path: str) -> None:
 
 def test_states_are_stored_as_the_numbers_that_the_format_names() -> None:
     assert [(state.name, state.value) for state in State] == [("PENDING", 0), ("COMMITTED", 1), ("ABORTED", 2)]
+
+
+# ---- walking --------------------------------------------------------------------------------------------------------------
+def test_what_is_no_shard_file_in_a_shard_directory_is_not_taken_for_one(path: str) -> None:
+    volume = LocalVolume.open(path)
+    store_shard(volume, write_id(7), b"data")
+    directory = names.shard_files(path, 7)
+    for name in ("lost+found", write_id(8).hex(), write_id(7).hex().upper() + "A", write_id(7).hex() + ".1", "g" * 30 + "07"):
+        Path(directory, name).write_bytes(b"")
+    assert volume.shard_files(7) == [write_id(7)]
+    volume.close()
+
+
+def test_a_shard_directory_that_cannot_be_listed_is_an_error_of_the_volume(path: str) -> None:
+    volume = LocalVolume.open(path)
+    shutil.rmtree(names.shard_files(path, 7))
+    with pytest.raises(VolumeError):
+        volume.shard_files(7)
+    volume.close()
+
+
+def test_a_walk_does_not_sort_the_whole_table(path: str) -> None:
+    volume = LocalVolume.open(path)
+    for sql, bindings in ((catalog_read._WALK_ALL, ()), (catalog_read._WALK_AFTER, (SPACE, b""))):
+        plan = " ".join(str(step) for step in volume._catalog._connection.execute(f"EXPLAIN QUERY PLAN {sql}", bindings))
+        assert "TEMP B-TREE" not in plan
+        assert not bindings or "SEARCH row USING PRIMARY KEY" in plan
+    volume.close()
+
+
+def test_a_walk_over_long_records_answers_with_few_of_them(path: str) -> None:
+    volume = LocalVolume.open(path)
+    for number in range(12):
+        apply(volume, [insert(row_id(b"%02d" % number), bytes(1 << 20))])
+    found, after = [], None
+    while page := volume.walk(after, 1000):
+        assert len(page) <= 4
+        found += page
+        after = page[-1].id[:2]
+    assert len(found) == 12
+    volume.close()
+
+
+def test_words_are_remembered_beyond_the_end_and_do_not_touch_the_volume_s_own(path: str) -> None:
+    volume = LocalVolume.open(path)
+    volume.remember("closed", "no")
+    volume.close()
+    volume = LocalVolume.open(path)
+    assert volume.clean
+    assert volume.remembered("closed") == "no"
+    volume.close()
+
+
+def test_what_was_never_finished_on_a_volume_that_failed_is_let_go_of_when_it_is_closed(path: str) -> None:
+    files = FaultyFiles()
+    volume = LocalVolume.open(path, files)
+    before = len(os.listdir("/proc/self/fd"))
+    finished = volume.create_shard(write_id(9))
+    finished.finish(b"", b"record", bytes(32), False)
+    writers = [volume.create_shard(write_id(number)) for number in range(3)]
+    files.faults["syncfs"] = errno.EIO
+    with pytest.raises(VolumeUnusable):
+        volume.barrier()
+    assert len(os.listdir(names.tmp(path))) == len(writers)
+    volume.close()
+    assert os.listdir(names.tmp(path)) == []
+    assert len(os.listdir("/proc/self/fd")) < before
+    assert len(os.listdir(names.shard_files(path, 9))) == 1
+
+
+def test_a_volume_says_whether_its_last_use_ended_in_good_order(path: str) -> None:
+    volume = LocalVolume.open(path)
+    assert volume.orderly
+    apply(volume, [insert(row_id())])
+    volume.close()
+    volume = LocalVolume.open(path)
+    assert volume.orderly
+    volume.remember("scan", "somewhere")
+    os.sync()
+    shutil.copytree(path, path + " killed", ignore=shutil.ignore_patterns("lock"))
+    volume.close()
+    volume = LocalVolume.open(path + " killed")
+    assert not volume.orderly
+    assert volume.clean
+    volume.close()

@@ -102,9 +102,10 @@ def test_a_format_or_feature_of_the_future_is_refused(volume: LocalVolume, offse
         volume.open_shard(NAME)
 
 
-def test_a_footer_that_the_disk_cannot_read_is_corrupt(volume: LocalVolume, files: FaultyFiles) -> None:
+@pytest.mark.parametrize("call", ["pread", "size"])
+def test_a_footer_that_the_disk_cannot_read_is_corrupt(volume: LocalVolume, files: FaultyFiles, call: str) -> None:
     store_shard(volume, NAME, b"data")
-    files.faults["pread"] = errno.EIO
+    files.faults[call] = errno.EIO
     with pytest.raises(ShardCorrupt):
         volume.open_shard(NAME)
 

@@ -188,6 +188,50 @@ class VolumeContract:
         assert seen(b"c", 100) == [(b"c", 3), (b"c", 2), (b"c", 1)]
         assert seen(b"c\0", 100) == []
 
+    # ---- walking ----
+    def test_a_walk_gives_whole_keys_of_all_spaces_in_order(self, volume: Volume) -> None:
+        for space in (OTHER, SPACE):
+            for key in (b"b", b"a", b"a\0"):
+                for seq in (1, 2):
+                    apply(volume, [insert(row_id(key, seq, space=space), b"record of " + key)])
+        every = [row_id(key, seq, space=space) for space in (SPACE, OTHER) for key in (b"a", b"a\0", b"b") for seq in (2, 1)]
+        assert [row.id for row in volume.walk(None, 100)] == every
+        assert volume.walk(None, 100)[0] == volume.rows(SPACE, b"a")[0]
+        assert [row.id for row in volume.walk(None, 1)] == every[:2]
+        assert [row.id for row in volume.walk(None, 3)] == every[:4]
+        assert [row.id for row in volume.walk((SPACE, b"a\0"), 100)] == every[4:]
+        assert [row.id for row in volume.walk((SPACE, b"zzz"), 2)] == every[6:8]
+        assert volume.walk((OTHER, b"b"), 100) == []
+
+    def test_skipping_counts_the_keys_that_are_listed(self, volume: Volume) -> None:
+        for space in (OTHER, SPACE):
+            for key in (b"c", b"a", b"b"):
+                apply(volume, listed(row_id(key, 1, space=space)), [insert(row_id(b"not listed", 1, space=space))])
+        assert volume.skip(None, 1) == (SPACE, b"a")
+        assert volume.skip(None, 4) == (OTHER, b"a")
+        assert volume.skip((SPACE, b"a"), 2) == (SPACE, b"c")
+        assert volume.skip((SPACE, b"a"), 5) == (OTHER, b"c")
+        assert volume.skip((SPACE, b"a"), 6) is None
+        assert volume.skip((OTHER, b"c"), 1) is None
+
+    def test_the_shard_files_of_a_directory_are_told_whether_rows_name_them_or_not(self, volume: Volume) -> None:
+        here, there, also = write_id(7), write_id(8), write_id(7 + 256)
+        for name in (here, there, also):
+            store_shard(volume, name, b"data")
+        volume.create_shard(write_id(7 + 512)).abort()
+        apply(volume, [insert(row_id(), shards=(here,))])
+        assert sorted(volume.shard_files(7)) == [here, also]
+        assert volume.shard_files(8) == [there]
+        assert volume.shard_files(9) == []
+
+    def test_a_shard_is_named_while_a_row_names_it(self, volume: Volume) -> None:
+        assert not volume.named(write_id(1))
+        apply(volume, [insert(row_id(), shards=(write_id(1), write_id(2)))])
+        apply(volume, [insert(row_id(b"i"), shards=(write_id(3),), inline=b"x")])
+        assert volume.named(write_id(1)) and volume.named(write_id(2)) and volume.named(write_id(3))
+        apply(volume, [Drop(row_id(), (write_id(1), write_id(2)))])
+        assert not volume.named(write_id(1)) and not volume.named(write_id(2))
+
     # ---- journal ----
     def test_the_journal_is_paged_in_order_of_ids(self, volume: Volume) -> None:
         keys, numbers = (b"a", b"a/b", b"b"), (0, 1)
@@ -235,6 +279,14 @@ class VolumeContract:
         apply(volume, [Note("filling", 0)])
         assert volume.notes()["filling"] == 0
         assert volume.notes()["peer"] == -5
+
+    def test_words_are_remembered_by_name(self, volume: Volume) -> None:
+        assert volume.remembered("scan") is None
+        volume.remember("scan", "half way")
+        volume.remember("closed", "of mine")
+        volume.remember("scan", "done")
+        assert volume.remembered("scan") == "done"
+        assert volume.remembered("boot") is None
 
     # ---- inline shards ----
     @pytest.mark.parametrize("size", [0, 1, 4096, 16392])
@@ -436,6 +488,8 @@ class VolumeContract:
             lambda: volume.unsettled(None, 1), lambda: volume.unsettled_keys(SPACE, b"", None, 1), lambda: volume.inline(1),
             lambda: volume.notes(), lambda: volume.apply([[insert(row_id())]], False), lambda: volume.barrier(),
             lambda: volume.create_shard(write_id(1)), lambda: volume.open_shard(write_id(1)), lambda: volume.garbage(1),
+            lambda: volume.walk(None, 1), lambda: volume.skip(None, 1), lambda: volume.shard_files(1),
+            lambda: volume.named(write_id(1)), lambda: volume.remembered("scan"), lambda: volume.remember("scan", "x"),
             lambda: volume.unlink([write_id(1)]), lambda: writer.write([b"more"]),
         ]
         for call in calls:

@@ -57,9 +57,17 @@ class FaultyFiles(Files):
         self._call("open", path)
         return super().open(path)
 
+    def size(self, fd: int) -> int:
+        self._call("size", fd)
+        return super().size(fd)
+
     def pread(self, fd: int, length: int, offset: int) -> bytes:
         self._call("pread", length)
         return super().pread(fd, length, offset)
+
+    def read_uncached(self, path: str) -> None:
+        self._call("read_uncached", path)
+        super().read_uncached(path)
 
     def writev(self, fd: int, buffers: Sequence[Buffer]) -> int:
         self._call("writev", sum(map(len, buffers)))

@@ -52,7 +52,8 @@ async def _check_object(call: Call) -> None:
 
 
 async def _check_request(call: Call) -> None:
-    """NotImplemented unless the request asks for what is. A canned list, grants in headers, or a document: one of them."""
+    """AccessControlListNotSupported unless the request asks for what is, in one of three ways: a canned list, grants in headers,
+    or a document."""
     metadata.refuse_unsupported(call.headers)
     if "x-amz-acl" in call.headers:
         if call.request.body.length != 0:
@@ -66,7 +67,7 @@ async def _check_request(call: Call) -> None:
         raise S3Error("MalformedACLError")
     given = [_grant(grant) for grant in grants.all("Grant")]
     if given != [(call.owner.id, ALL)]:
-        raise S3Error("NotImplemented", "Access control lists that give anybody anything are not implemented.")
+        raise S3Error(metadata.NO_LISTS)
 
 
 def _grant(grant: Node) -> tuple[str | None, str | None]:

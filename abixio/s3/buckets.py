@@ -9,6 +9,7 @@ from abixio.errors import BucketExists
 from abixio.message import Response
 from abixio.s3.call import Call, iso_date, xml_answer
 from abixio.s3.errors import S3Error
+from abixio.s3.hosts import REGION
 from abixio.s3.listing import decode_token, encode_token
 from abixio.s3.metadata import FTT, META, refuse_unsupported
 from abixio.s3.names import check_bucket_name
@@ -21,6 +22,10 @@ MAX_BUCKETS: Final = 10_000
 """One page of ListBuckets, as S3."""
 CLASSIC: Final = "us-east-1"
 """S3's first region: its location is the empty string, and creating one's own bucket again succeeds there."""
+
+
+ALIASES: Final = {"EU": "eu-west-1"}
+"""The name that S3's second region had first."""
 
 
 async def list_buckets(call: Call) -> Response:
@@ -46,16 +51,16 @@ async def list_buckets(call: Call) -> Response:
 
 
 async def create_bucket(call: Call) -> Response:
-    refuse_unsupported(call.headers)
+    refuse_unsupported(call.headers, no_lists="InvalidBucketAclWithObjectOwnership")
     check_bucket_name(call.bucket_name)
     if call.headers.get("x-amz-object-ownership", "BucketOwnerEnforced") != "BucketOwnerEnforced":
         raise S3Error("NotImplemented", Header="x-amz-object-ownership")
-    settings = {"region": call.config.region}
+    settings: dict[str, str] = {}
     ftt = call.headers.get(META + FTT)
     if ftt is not None:
         settings["ftt"] = _fault_tolerance(ftt, call.store.n)
-    await _check_configuration(call)
-    answer = Response(200, [("Location", "/" + call.bucket_name)])
+    settings["region"] = await _asked_region(call)
+    answer = Response(200, [("Location", _location(call, settings["region"]))])
     try:
         await call.store.create_bucket(call.bucket_name, call.owner.id, settings)
     except BucketExists:
@@ -82,20 +87,41 @@ async def get_bucket_location(call: Call) -> Response:
     return xml_answer(document("LocationConstraint", Fragment("" if region == CLASSIC else escape(region))))
 
 
-async def _check_configuration(call: Call) -> None:
-    """The body may name the region, and nothing but ours."""
+def _location(call: Call, region: str) -> str:
+    """Where the new bucket is: S3's first region names it relative to the service, others by its whole address."""
+    return "/" + call.bucket_name if region == CLASSIC else call.place.rstrip("/") + "/"
+
+
+async def _asked_region(call: Call) -> str:
+    """The region that the body names. Amazon has an endpoint for each, which creates buckets in its own; and one that serves
+    all, which belongs to `us-east-1`. Here a client that signs for a region is taken to be at the endpoint of that one."""
+    own, strict, endpoint = call.config.region, call.config.strict_region, call.identity.region
+    wanted = await _named_region(call)
+    if not wanted:
+        if strict and own != CLASSIC:
+            raise S3Error("IllegalLocationConstraintException")
+        return own
+    wanted = ALIASES.get(wanted, wanted)
+    if wanted == own or (not strict and wanted == endpoint):
+        return wanted
+    if not REGION.fullmatch(wanted):
+        raise S3Error("InvalidLocationConstraint", LocationConstraint=wanted)
+    if not strict and endpoint == CLASSIC:
+        return wanted
+    raise S3Error(
+        "IllegalLocationConstraintException",
+        f"The {wanted} location constraint is incompatible for the region specific endpoint this request was sent to.",
+    )
+
+
+async def _named_region(call: Call) -> str:
     if call.request.body.length == 0:
-        return
+        return ""
     configuration = await call.document("CreateBucketConfiguration", MAX_CONFIGURATION)
     for child in configuration.children:
         if child.name != "LocationConstraint" and (child.value.strip() or child.children):
             raise S3Error("NotImplemented", f"{child.name} of a bucket is not implemented.")
-    wanted = (configuration.text("LocationConstraint") or "").strip()
-    if wanted and wanted != call.config.region:
-        raise S3Error(
-            "IllegalLocationConstraintException",
-            f"The {wanted} location constraint is incompatible for the region specific endpoint this request was sent to.",
-        )
+    return (configuration.text("LocationConstraint") or "").strip()
 
 
 async def _check_recreation(call: Call) -> None:

@@ -9,14 +9,15 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from abixio.config import MAX_OBJECT
-from abixio.errors import DataLost
+from abixio.errors import DataLost, NoSuchBucket, NoSuchKey
 from abixio.message import Buffer, Response
 from abixio.s3 import conditions, metadata
-from abixio.s3.call import CHECKSUMS, Call, check_owner, checksum_elements, iso_date, quoted, xml_answer
-from abixio.s3.errors import S3Error
+from abixio.s3.call import CHECKSUMS, Call, check_owner, checksum_elements, is_other_version, iso_date, quoted, xml_answer
+from abixio.s3.errors import S3Error, from_exception
 from abixio.s3.multipart import part_number, upload_algorithm
 from abixio.s3.names import check_key, decode_path
 from abixio.s3.objects import put_spec
+from abixio.s3.payload_checks import DEFAULT
 from abixio.s3.ranges import Span, parse_copy
 from abixio.s3.xml import document, text
 from abixio.store.types import Bucket, ObjectInfo, PutSpec, Reader
@@ -115,7 +116,7 @@ async def upload_part_copy(call: Call) -> Response:
         span = Span(0, reader.info.size) if wanted is None else parse_copy(wanted, reader.info.size)
         if span.length > MAX_OBJECT:
             raise S3Error("EntityTooLarge", ProposedSize=span.length, MaxSizeAllowed=MAX_OBJECT)
-        source = ReaderSource(reader, span, [algorithm] if algorithm else [])
+        source = ReaderSource(reader, span, [algorithm])
         await source.begin()
         part = await call.store.put_part(bucket, call.key, upload.id, number, source)
     finally:
@@ -137,16 +138,21 @@ def parse_source(header: str) -> Place:
     if bucket.startswith("arn:"):
         raise S3Error("NotImplemented", Header=HEADER)
     check_key(key)
-    if _VERSION in header and version != "null":
+    if _VERSION in header and is_other_version(version):
         raise S3Error("NoSuchVersion", Key=key, VersionId=version)
     return Place(bucket, key)
 
 
 async def _open(call: Call, place: Place) -> Reader:
     """The source, if its conditions hold."""
-    bucket: Bucket = await call.store.bucket(place.bucket)
-    check_owner(bucket, call.headers.get("x-amz-source-expected-bucket-owner"))
-    reader = await call.store.open(bucket, place.key)
+    try:
+        bucket: Bucket = await call.store.bucket(place.bucket)
+        check_owner(bucket, call.headers.get("x-amz-source-expected-bucket-owner"))
+        reader = await call.store.open(bucket, place.key)
+    except (NoSuchBucket, NoSuchKey) as error:
+        found = from_exception(error)  # which would be taken to be about the target
+        found.fields |= {"BucketName": place.bucket} if isinstance(error, NoSuchBucket) else {"Key": place.key}
+        raise found from None
     try:
         conditions.check_source(conditions.read(call.headers, "x-amz-copy-source-"), reader.info)
     except BaseException:
@@ -173,7 +179,8 @@ def _algorithm(headers: Mapping[str, str]) -> str:
 
 
 def _known(source: ObjectInfo) -> list[str]:
-    return [name for name in source.record.checksums if name in CHECKSUMS]
+    """The checksums that the copy has because its source has them."""
+    return [name for name in source.record.checksums if name in CHECKSUMS] or [DEFAULT]
 
 
 def _spec(call: Call, source: ObjectInfo, replaces: bool) -> PutSpec:

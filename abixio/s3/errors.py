@@ -19,6 +19,7 @@ HOST_ID: Final = "abixio"
 
 CODES: Final[dict[str, tuple[int, str]]] = {
     # ---- 400: the request is wrong -----------------------------------------------------------------------------------
+    "AccessControlListNotSupported": (400, "The bucket does not allow ACLs"),
     "AuthorizationHeaderMalformed": (400, "The authorization header that you provided is not valid."),
     "AuthorizationQueryParametersError": (400, "The authorization query parameters that you provided are not valid."),
     "BadDigest": (400, "The Content-MD5 you specified did not match what we received."),
@@ -30,8 +31,12 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     ),
     "IncompleteBody": (400, "You did not provide the number of bytes specified by the Content-Length HTTP header."),
     "InvalidArgument": (400, "Invalid Argument"),
+    "InvalidBucketAclWithObjectOwnership": (
+        400, "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting"
+    ),
     "InvalidBucketName": (400, "The specified bucket is not valid."),
     "InvalidDigest": (400, "The Content-MD5 you specified was invalid."),
+    "InvalidLocationConstraint": (400, "The specified location-constraint is not valid"),
     "InvalidPart": (
         400, "One or more of the specified parts could not be found.  The part may not have been uploaded, "
         "or the specified entity tag may not match the part's entity tag."
@@ -188,9 +193,7 @@ def _about_part(code: str, error: errors.ClientError, least: int | None = None) 
 
 
 def digest_message(algorithm: str) -> str:
-    """What S3 says when a body does not match a digest: MD5 comes as Content-MD5, the others as x-amz-checksum-*."""
-    if algorithm == "md5":
-        return CODES["BadDigest"][1]
+    """What S3 says when a body does not match an x-amz-checksum-*; a wrong Content-MD5 has the message of the table."""
     return f"The {algorithm.upper()} you specified did not match the calculated checksum."
 
 

@@ -12,6 +12,7 @@ from abixio.message import Response
 from abixio.s3.call import Call, Owner, iso_date, quoted, xml_answer
 from abixio.s3.errors import S3Error
 from abixio.s3.metadata import STORAGE_CLASS, storage_class
+from abixio.s3.multipart import asked_checksum
 from abixio.s3.xml import Fragment, document, node, text
 from abixio.store.types import Listing, ObjectInfo, Upload
 
@@ -200,6 +201,5 @@ def _upload(call: Call, upload: Upload, name: Writer) -> Fragment:
     return node(
         "Upload", text("Key", name(upload.key)), text("UploadId", upload.id), call.owner.element("Initiator"),
         call.owner.element(), text("StorageClass", record.headers.get(STORAGE_CLASS, "STANDARD")),
-        text("Initiated", iso_date(upload.initiated)), text("ChecksumAlgorithm", record.settings.get("checksum_algorithm")),
-        text("ChecksumType", record.settings.get("checksum_type")),
+        text("Initiated", iso_date(upload.initiated)), *asked_checksum(upload),
     )

@@ -40,12 +40,17 @@ _OVERRIDES: Final = {"response-" + name: name for name in _CANONICAL}
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 _PROTECTION: Final = (
-    "x-amz-server-side-encryption", "x-amz-copy-source-server-side-encryption", "x-amz-object-lock-", "x-amz-grant-",
+    "x-amz-server-side-encryption", "x-amz-copy-source-server-side-encryption", "x-amz-object-lock-",
     "x-amz-bucket-object-lock-enabled", "x-amz-write-offset-bytes", "x-amz-if-match-",
 )
 """Prefixes of headers that promise what is not there yet."""
 _OWNER_ACLS: Final = frozenset({"private", "bucket-owner-full-control"})
 """Canned ACLs that say what holds anyway while one owner has everything."""
+_OTHER_ACLS: Final = frozenset({
+    "public-read", "public-read-write", "authenticated-read", "aws-exec-read", "bucket-owner-read", "log-delivery-write",
+})
+NO_LISTS: Final = "AccessControlListNotSupported"
+"""What S3 says of other access control lists where the owner has everything, which is its default too."""
 
 
 class Metadata(NamedTuple):
@@ -59,16 +64,18 @@ class Metadata(NamedTuple):
         return self.meta.get(FTT)
 
 
-def refuse_unsupported(headers: Mapping[str, str], known: Collection[str] = ()) -> None:
-    """NotImplemented when a header asks for encryption, locks, tags or access rules: a 200 would be a broken promise. `known`
-    are those that this very operation keeps."""
+def refuse_unsupported(headers: Mapping[str, str], known: Collection[str] = (), no_lists: str = NO_LISTS) -> None:
+    """NotImplemented when a header asks for encryption, locks or tags, `no_lists` when it asks for access rules: a 200 would
+    be a broken promise. `known` are those that this very operation keeps."""
     for name in headers:
         if not name.startswith("x-amz-") or name in known:
             continue
         if name.startswith(_PROTECTION) and headers[name].lower() != "false":
             raise S3Error("NotImplemented", Header=name)
+        if name.startswith("x-amz-grant-") or (name == "x-amz-acl" and headers[name] in _OTHER_ACLS):
+            raise S3Error(no_lists)
         if name == "x-amz-acl" and headers[name] not in _OWNER_ACLS:
-            raise S3Error("NotImplemented", Header=name)
+            raise S3Error("InvalidArgument", ArgumentName=name, ArgumentValue=headers[name])
         if name == "x-amz-tagging" and headers[name]:
             raise S3Error("NotImplemented", Header=name)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Final
 
 from abixio.config import MAX_PARTS, MIB
@@ -14,44 +15,33 @@ from abixio.s3 import conditions, metadata
 from abixio.s3.call import CHECKSUMS, Call, checksum_elements, iso_date, quoted, xml_answer
 from abixio.s3.errors import S3Error
 from abixio.s3.objects import put_spec
-from abixio.s3.payload import has_content_md5, payload_source
-from abixio.s3.xml import Node, document, node, text
-from abixio.store.types import Bucket, PartInfo, PartRef, Source, Upload
+from abixio.s3.payload import Payload, has_content_md5, payload_source
+from abixio.s3.payload_checks import DEFAULT
+from abixio.s3.xml import Fragment, Node, document, node, text
+from abixio.store.types import Bucket, PartInfo, PartRef, Upload
 
 MAX_COMPLETION: Final = 8 * MIB
 """10,000 parts with a number, an ETag and the longest checksums are 4 MiB; twice that leaves room for white space."""
 MAX_PART_DIGITS: Final = 9
 """A part number of more digits is no part number, whatever its value."""
+_NUMBER: Final = re.compile(rf"[+-]?[0-9]{{1,{MAX_PART_DIGITS}}}")
 FULL_OBJECT: Final = "FULL_OBJECT"
 COMPOSITE: Final = "COMPOSITE"
 TYPES: Final[Mapping[str, tuple[str, ...]]] = {
     "CRC32": (COMPOSITE, FULL_OBJECT), "CRC32C": (COMPOSITE, FULL_OBJECT), "CRC64NVME": (FULL_OBJECT,),
-    "SHA1": (COMPOSITE,), "SHA256": (COMPOSITE,),
+    "SHA1": (COMPOSITE,), "SHA256": (COMPOSITE,), "SHA512": (COMPOSITE,), "MD5": (COMPOSITE,), "XXHASH64": (COMPOSITE,),
+    "XXHASH3": (COMPOSITE,), "XXHASH128": (COMPOSITE,),
 }
 """Which types of multipart checksum each algorithm can have, its default first, as S3."""
-
-
-class Summed:
-    """A source whose payload gets one more checksum than the client sent, because its upload asks for that one."""
-
-    def __init__(self, source: Source, algorithm: str) -> None:
-        self.length: int | None = source.length
-        self.algorithms: Collection[str] = {*source.algorithms, algorithm}
-        self.readinto = source.readinto
-        self._source = source
-        self._algorithm = algorithm
-
-    def verify(self, digests: Mapping[str, bytes]) -> dict[str, str]:
-        found = self._source.verify(digests)
-        found.setdefault(self._algorithm, b64encode(digests[self._algorithm]).decode())
-        return found
+_UNASKED: Final = {"checksum_algorithm": DEFAULT.upper(), "checksum_type": FULL_OBJECT, "checksum_unasked": "true"}
+"""Settings of an upload whose client wants no checksum: the object gets one all the same."""
 
 
 async def create_multipart_upload(call: Call) -> Response:
     spec = put_spec(call, metadata.read(call.headers))
     algorithm, kind = _checksum(call.headers)
-    if algorithm:
-        spec = replace(spec, settings={"checksum_algorithm": algorithm, "checksum_type": kind}, checksum_type=kind)
+    settings = {"checksum_algorithm": algorithm, "checksum_type": kind} if algorithm else _UNASKED
+    spec = replace(spec, settings=settings, checksum_type=settings["checksum_type"])
     upload = await call.store.create_upload(await call.bucket(), call.key, spec)
     headers = [("x-amz-checksum-algorithm", algorithm), ("x-amz-checksum-type", kind)] if algorithm else []
     return xml_answer(document(
@@ -64,12 +54,11 @@ async def upload_part(call: Call) -> Response:
     number = part_number(call)
     source = payload_source(call.request, call.identity)
     bucket = await call.bucket()
-    algorithm = upload_algorithm(await call.store.upload(bucket, call.key, call.query["uploadId"]))
-    if algorithm:
-        _check_same_algorithm(call.headers, algorithm)
-        source = Summed(source, algorithm)
+    upload = await call.store.upload(bucket, call.key, call.query["uploadId"])
+    _agree(upload, source)
     part = await call.store.put_part(bucket, call.key, call.query["uploadId"], number, source, has_content_md5(call.request))
-    sums = [("x-amz-checksum-" + name, value) for name, value in part.checksums.items()]
+    # With two of them, the first is the client's, and the other one nobody asked for.
+    sums = [("x-amz-checksum-" + name, value) for name, value in islice(part.checksums.items(), 1)]
     return Response(200, [("ETag", quoted(part.etag)), *sums])
 
 
@@ -77,6 +66,8 @@ async def complete_multipart_upload(call: Call) -> Response:
     metadata.refuse_unsupported(call.headers)
     condition = conditions.for_write(call.headers)
     bucket = await call.bucket()
+    if call.request.body.length == 0:
+        raise S3Error("InvalidRequest", "You must specify at least one part")
     body = await call.document("CompleteMultipartUpload", MAX_COMPLETION, checksums=False)
     parts = [_part_ref(child) for child in body.all("Part")]
     if not 1 <= len(parts) <= MAX_PARTS:
@@ -86,11 +77,8 @@ async def complete_multipart_upload(call: Call) -> Response:
     await _check_announced(call, bucket, parts, expected)
     info = await call.store.complete_upload(bucket, call.key, call.query["uploadId"], parts, condition, expected)
     record = info.record
-    scheme = "https" if call.request.secure else "http"
-    # Bucket and key are spelt as the client spelt them, in either style of addressing.
-    place = f"{scheme}://{call.headers.get('host', '')}{call.request.target.partition(b'?')[0].decode('ascii', 'replace')}"
     return xml_answer(document(
-        "CompleteMultipartUploadResult", text("Location", place), text("Bucket", bucket.name), text("Key", call.key),
+        "CompleteMultipartUploadResult", text("Location", call.place), text("Bucket", bucket.name), text("Key", call.key),
         text("ETag", quoted(info.etag)), *checksum_elements(record.checksums, record.checksum_type or COMPOSITE),
     ))
 
@@ -115,28 +103,44 @@ async def list_parts(call: Call) -> Response:
         call.owner.element("Initiator"), call.owner.element(),
         text("StorageClass", record.headers.get(metadata.STORAGE_CLASS, "STANDARD")), text("PartNumberMarker", after),
         text("NextPartNumberMarker", parts[-1].number if parts else 0), text("MaxParts", limit), text("IsTruncated", more),
-        text("ChecksumAlgorithm", record.settings.get("checksum_algorithm")),
-        text("ChecksumType", record.settings.get("checksum_type")),
+        *asked_checksum(upload),
         *(node("Part", text("PartNumber", part.number), text("LastModified", iso_date(part.modified)),
-               text("ETag", quoted(part.etag)), text("Size", part.size), *checksum_elements(part.checksums)) for part in parts),
+               text("ETag", quoted(part.etag)), text("Size", part.size), *_part_sums(upload, part)) for part in parts),
     ))
 
 
 def part_number(call: Call) -> int:
     """Of the query: 1 to 10,000. InvalidArgument."""
-    if not call.query["partNumber"]:
-        raise S3Error("InvalidArgument", "Part number must be an integer between 1 and 10000, inclusive",
-                      ArgumentName="partNumber", ArgumentValue="")
-    return call.integer("partNumber", 0, 1, MAX_PARTS)
+    value = call.query["partNumber"]
+    if not _NUMBER.fullmatch(value) or not 1 <= int(value) <= MAX_PARTS:
+        raise S3Error("InvalidArgument", f"Part number must be an integer between 1 and {MAX_PARTS}, inclusive",
+                      ArgumentName="partNumber", ArgumentValue=value)
+    return int(value)
 
 
 def upload_algorithm(upload: Upload) -> str:
-    """The checksum that all parts of an upload have, by the name that digests go by; empty for none."""
-    return upload.record.settings.get("checksum_algorithm", "").lower()
+    """The checksum that all parts of an upload have, by the name that digests go by."""
+    return _settings(upload)["checksum_algorithm"].lower()
+
+
+def _settings(upload: Upload) -> Mapping[str, str]:
+    return upload.record.settings or _UNASKED
+
+
+def asked_checksum(upload: Upload) -> list[Fragment]:
+    """Algorithm and type as elements; none where nobody asked for them."""
+    settings = _settings(upload)
+    if "checksum_unasked" in settings:
+        return []
+    return [text("ChecksumAlgorithm", settings["checksum_algorithm"]), text("ChecksumType", settings["checksum_type"])]
+
+
+def _part_sums(upload: Upload, part: PartInfo) -> list[Fragment]:
+    return [] if "checksum_unasked" in _settings(upload) else checksum_elements(part.checksums)
 
 
 def _checksum(headers: Mapping[str, str]) -> tuple[str, str]:
-    """The checksum algorithm and type that the parts and the object will have; two empty strings for none."""
+    """The checksum algorithm and type that the client wants parts and object to have; two empty strings for none."""
     algorithm = headers.get("x-amz-checksum-algorithm", "").upper()
     kind = headers.get("x-amz-checksum-type", "").upper()
     if not algorithm:
@@ -155,17 +159,20 @@ def _checksum(headers: Mapping[str, str]) -> tuple[str, str]:
     return algorithm, kind or TYPES[algorithm][0]
 
 
-def _check_same_algorithm(headers: Mapping[str, str], algorithm: str) -> None:
-    """A part may not bring a checksum of another kind than its upload was opened for."""
-    trailers = {name.strip().lower() for name in headers.get("x-amz-trailer", "").split(",")}
-    sent = ["x-amz-checksum-" + name for name in CHECKSUMS]
-    _check_kind(algorithm, [name.rpartition("-")[2] for name in sent if name in headers or name in trailers])
+def _agree(upload: Upload, source: Payload) -> None:
+    """Make a part have the checksum of its upload. One of another kind than the client asked for is refused; so is none where
+    the object's checksum will be made of the parts', which the client has to know then."""
+    algorithm, settings = upload_algorithm(upload), _settings(upload)
+    if "checksum_unasked" not in settings and (source.checksum or settings["checksum_type"] == COMPOSITE):
+        _check_kind(upload, [source.checksum or "null"])
+    if source.checksum != algorithm:
+        source.add_checksum(algorithm)
 
 
 def _part_ref(part: Node) -> PartRef:
     """One `Part` of a completion."""
     number, etag = (part.text("PartNumber") or "").strip(), (part.text("ETag") or "").strip()
-    if not (number.isascii() and number.isdigit() and len(number) <= MAX_PART_DIGITS and etag):
+    if not (_NUMBER.fullmatch(number) and etag):
         raise S3Error("MalformedXML")
     if not 1 <= int(number) <= MAX_PARTS:
         raise S3Error("InvalidArgument", "PartNumber must be >= 1 and <= 10000", ArgumentName="partNumber", ArgumentValue=number)
@@ -174,28 +181,35 @@ def _part_ref(part: Node) -> PartRef:
 
 
 async def _check_announced(call: Call, bucket: Bucket, parts: list[PartRef], sums: Collection[str]) -> None:
-    """x-amz-checksum-type, x-amz-mp-object-size and the kind of x-amz-checksum-*: what the client believes it uploaded. Of an
-    upload that is complete already nothing is left to compare: the store tells whether this is the same completion again."""
+    """What the client believes it uploaded: x-amz-checksum-type, x-amz-mp-object-size, the kind of x-amz-checksum-*, and a
+    checksum for each part where that of the object is made of them. Of an upload that is complete already nothing is left to
+    compare: the store tells whether this is the same completion again."""
     kind, size = call.headers.get("x-amz-checksum-type", "").upper(), call.headers.get("x-amz-mp-object-size")
-    if not kind and size is None and not sums:
-        return
     try:
         upload = await call.store.upload(bucket, call.key, call.query["uploadId"])
-        _check_kind(upload_algorithm(upload), sums)
-        if kind and kind != upload.record.settings.get("checksum_type", kind):
-            raise S3Error("BadDigest", "The checksum type does not match the one that the upload was created with.")
+        _check_kind(upload, sums)
+        settings, algorithm = _settings(upload), upload_algorithm(upload)
+        if kind not in ("", settings["checksum_type"]):
+            raise S3Error("InvalidRequest", f"The upload was created using the {settings['checksum_type']} checksum mode. "
+                          "The complete request must use the same checksum mode.")
+        bare = next((part.number for part in parts if algorithm not in part.checksums), None)
+        if settings["checksum_type"] == COMPOSITE and bare is not None:
+            raise S3Error("InvalidRequest", f"The upload was created using a {algorithm} checksum. The complete request must "
+                          f"include the checksum for each part. It was missing for part {bare} in the request.")
         if size is not None and size != str(await _size(call, bucket, {part.number for part in parts})):
             raise S3Error("InvalidRequest", "The provided 'x-amz-mp-object-size' header does not match what was computed.")
     except NoSuchUpload:
         return
 
 
-def _check_kind(algorithm: str, sums: Collection[str]) -> None:
+def _check_kind(upload: Upload, sums: Collection[str]) -> None:
     """A checksum of another kind than the parts have could not be compared with anything."""
+    algorithm = upload_algorithm(upload)
+    expected = "null" if "checksum_unasked" in _settings(upload) else algorithm
     for name in sums:
         if name != algorithm:
             raise S3Error("InvalidRequest", "Checksum Type mismatch occurred, "
-                          f"expected checksum Type: {algorithm or 'null'}, actual checksum Type: {name}")
+                          f"expected checksum Type: {expected}, actual checksum Type: {name}")
 
 
 async def _size(call: Call, bucket: Bucket, numbers: set[int]) -> int:

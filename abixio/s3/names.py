@@ -109,7 +109,7 @@ def check_bucket_name(name: str) -> None:
     """InvalidBucketName unless S3 would create a bucket of that name."""
     if (
         not BUCKET.fullmatch(name)
-        or ".." in name
+        or any(pair in name for pair in ("..", ".-", "-."))
         or DOTTED_QUAD.fullmatch(name)
         or name.startswith(RESERVED_PREFIXES)
         or name.endswith(RESERVED_SUFFIXES)

@@ -8,9 +8,10 @@ from typing import Final, NamedTuple
 from abixio.config import KIB, MAX_PARTS
 from abixio.message import Buffer, Response
 from abixio.s3 import conditions, metadata, ranges
-from abixio.s3.call import Call, checksum_headers, http_date, quoted
+from abixio.s3.call import Call, checksum_headers, http_date, is_other_version, quoted
 from abixio.s3.errors import S3Error
 from abixio.s3.payload import has_content_md5, payload_source
+from abixio.s3.payload_checks import DEFAULT
 from abixio.s3.ranges import Span
 from abixio.store.types import ObjectInfo, PutSpec, Reader
 
@@ -71,18 +72,21 @@ async def head_object(call: Call) -> Response:
 async def put_object(call: Call) -> Response:
     spec = put_spec(call, metadata.read(call.headers))
     source = payload_source(call.request, call.identity)
+    if source.checksum is None:
+        source.add_checksum(DEFAULT)
     info = await call.store.put(await call.bucket(), call.key, spec, source)
     return Response(200, [("ETag", quoted(info.etag)), *checksum_headers(info.record)])
 
 
 async def delete_object(call: Call) -> Response:
     metadata.refuse_unsupported(call.headers, (conditions.MODIFIED, conditions.SIZE))
-    call.refuse_versions()
-    get = call.headers.get
+    get, version = call.headers.get, call.query.get("versionId")
     doom = conditions.Doom(get("if-match"), get(conditions.MODIFIED), get(conditions.SIZE))
     condition = conditions.for_delete(doom, conditions.read(call.headers))
-    await call.store.delete(await call.bucket(), call.key, condition)
-    return Response(204, [("x-amz-version-id", "null")] if "versionId" in call.query else [])
+    foreign, bucket = is_other_version(version), await call.bucket()
+    if not foreign:  # a version that is not there is as good as deleted
+        await call.store.delete(bucket, call.key, condition)
+    return Response(204, [] if version is None else [("x-amz-version-id", version)])
 
 
 def put_spec(call: Call, found: metadata.Metadata) -> PutSpec:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 from abixio.config import MAX_OBJECT
 from abixio.message import Body, Request
@@ -18,8 +18,21 @@ from abixio.store.types import Source
 LENGTH: Final = re.compile(r"\d+", re.ASCII)
 
 
+class Payload(Source, Protocol):
+    """A `Source` that can be asked for more than the client wants."""
+
+    @property
+    def checksum(self) -> str | None:
+        """The algorithm of the x-amz-checksum-* that the client sends."""
+        ...
+
+    def add_checksum(self, algorithm: str) -> None:
+        """Before the first read: also compute that checksum and give it to be kept."""
+        ...
+
+
 class PlainSource:
-    """A `Source` over a body that is the payload itself."""
+    """A `Payload` over a body that is the payload itself."""
 
     __slots__ = ("_body", "_checks", "_received", "algorithms", "length")
 
@@ -29,6 +42,16 @@ class PlainSource:
         self._body = body
         self._checks = checks
         self._received = 0
+
+    @property
+    def checksum(self) -> str | None:
+        """As `Payload.checksum`."""
+        return self._checks.algorithm
+
+    def add_checksum(self, algorithm: str) -> None:
+        """As `Payload.add_checksum`."""
+        self._checks.add(algorithm)
+        self.algorithms = self._checks.algorithms
 
     async def readinto(self, view: memoryview) -> int:
         """As `abixio.message.Body.readinto`; EntityTooLarge when a body of unknown length does not end."""
@@ -43,7 +66,7 @@ class PlainSource:
         return self._checks.verify(digests)
 
 
-def payload_source(request: Request, identity: Identity) -> Source:
+def payload_source(request: Request, identity: Identity) -> Payload:
     """The payload of PutObject and UploadPart. S3Error for headers that are wrong in themselves, before any byte is read:
     InvalidDigest, InvalidRequest, InvalidArgument, MissingContentLength, EntityTooLarge. `readinto` raises S3Error for
     bad chunks (SignatureDoesNotMatch, IncompleteBody, InvalidChunkSizeError, MalformedTrailerError), `verify` for bad
@@ -61,7 +84,7 @@ def has_content_md5(request: Request) -> bool:
     return "content-md5" in request.headers
 
 
-def document_source(request: Request, identity: Identity, checksums: bool) -> Source:
+def document_source(request: Request, identity: Identity, checksums: bool) -> Payload:
     """The same for an operation that takes a document, which may be empty: its limits are `abixio.s3.documents`'s."""
     checks = Checks(request.headers, identity.payload, checksums)
     if identity.payload not in STREAMING:

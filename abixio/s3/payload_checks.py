@@ -12,8 +12,13 @@ from abixio.s3.errors import S3Error, digest_message
 from abixio.s3.sigv4_claim import HEX_SHA256, STREAMING_SIGNED_TRAILER, STREAMING_UNSIGNED_TRAILER
 
 PREFIX: Final = "x-amz-checksum-"
-SIZES: Final[Mapping[str, int]] = {"crc32": 4, "crc32c": 4, "crc64nvme": 8, "sha1": 20, "sha256": 32}
+SIZES: Final[Mapping[str, int]] = {
+    "crc32": 4, "crc32c": 4, "crc64nvme": 8, "sha1": 20, "sha256": 32, "sha512": 64, "md5": 16, "xxhash64": 8, "xxhash3": 8,
+    "xxhash128": 16,
+}
 """The checksum algorithms, and the bytes of each digest."""
+DEFAULT: Final = "crc64nvme"
+"""What an object gets when its client sends none, as in S3. It costs 40 us per MiB."""
 NOT_DIGESTS: Final = frozenset({"x-amz-checksum-algorithm", "x-amz-checksum-type", "x-amz-checksum-mode"})
 """Headers that look like a checksum and say something about one."""
 BASE64: Final = re.compile(r"[A-Za-z0-9+/]+={0,2}", re.ASCII)
@@ -25,7 +30,7 @@ MORE_THAN_ONE: Final = "Expecting a single x-amz-checksum- header. Multiple chec
 class Checks:
     """The digests that were announced. A trailer announces one too, and brings its value when the body has been read."""
 
-    __slots__ = ("algorithm", "algorithms", "digest", "md5", "sha256", "trailer")
+    __slots__ = ("added", "algorithm", "algorithms", "digest", "md5", "sha256", "trailer")
 
     def __init__(self, headers: Mapping[str, str], payload: str, checksums: bool = True) -> None:
         """InvalidDigest, InvalidRequest. `payload` is `Identity.payload`; without `checksums` the x-amz-checksum-*
@@ -34,6 +39,8 @@ class Checks:
         self.md5 = _content_md5(headers.get("content-md5"))
         self.algorithm: str | None = None
         self.digest: bytes | None = None
+        self.added: str | None = None
+        """One more algorithm, of our choice: there is nothing to compare its checksum with."""
         self.trailer: str | None = None
         """The one trailer that must come, by its full name."""
         if checksums:
@@ -71,6 +78,11 @@ class Checks:
             raise S3Error("InvalidRequest", MORE_THAN_ONE)
         self.algorithm = algorithm
 
+    def add(self, algorithm: str) -> None:
+        """Compute that checksum too, to be kept."""
+        self.added = algorithm
+        self.algorithms |= {algorithm}
+
     def take_trailers(self, found: Mapping[str, str]) -> None:
         """What came behind the body must be what was declared. MalformedTrailerError, InvalidRequest."""
         if set(found) != ({self.trailer} if self.trailer else set()):
@@ -81,7 +93,7 @@ class Checks:
                 raise S3Error("InvalidRequest", f"Value for {self.trailer} trailing header is invalid.")
 
     def verify(self, digests: Mapping[str, bytes]) -> dict[str, str]:
-        """BadDigest, XAmzContentSHA256Mismatch; or the checksum to keep, algorithm -> base64."""
+        """BadDigest, XAmzContentSHA256Mismatch; or the checksums to keep, algorithm -> base64, the client's first."""
         if self.sha256 is not None and digests["sha256"] != self.sha256:
             raise S3Error(
                 "XAmzContentSHA256Mismatch",
@@ -89,11 +101,9 @@ class Checks:
             )
         if self.md5 is not None and digests["md5"] != self.md5:
             raise S3Error("BadDigest", ExpectedDigest=_base64(self.md5), CalculatedDigest=_base64(digests["md5"]))
-        if self.algorithm is None:
-            return {}
-        if digests[self.algorithm] != self.digest:
+        if self.algorithm is not None and digests[self.algorithm] != self.digest:
             raise S3Error("BadDigest", digest_message(self.algorithm))
-        return {self.algorithm: _base64(digests[self.algorithm])}
+        return {name: _base64(digests[name]) for name in (self.algorithm, self.added) if name is not None}
 
 
 def _content_md5(value: str | None) -> bytes | None:

@@ -96,7 +96,7 @@ class ChunkSigner:
 
 
 class ChunkedSource:
-    """A `Source` over an aws-chunked body. The coding is read to its very end as soon as the last payload byte is."""
+    """A `Payload` over an aws-chunked body. The coding is read to its very end as soon as the last payload byte is."""
 
     def __init__(self, body: Body, checks: Checks, length: int | None, signer: ChunkSigner | None) -> None:
         self.length = length
@@ -110,6 +110,16 @@ class ChunkedSource:
         self._left = 0  # of the current chunk, still to come
         self._signature = ""
         self._ended = False
+
+    @property
+    def checksum(self) -> str | None:
+        """As `abixio.s3.payload.Payload.checksum`."""
+        return self._checks.algorithm
+
+    def add_checksum(self, algorithm: str) -> None:
+        """As `abixio.s3.payload.Payload.add_checksum`."""
+        self._checks.add(algorithm)
+        self.algorithms = self._checks.algorithms
 
     async def readinto(self, view: memoryview) -> int:
         """As `abixio.message.Body.readinto`. S3Error for a bad coding, a bad signature or a wrong length; what was written

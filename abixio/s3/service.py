@@ -18,6 +18,7 @@ from abixio.s3.documents import Documents
 from abixio.s3.errors import HOST_ID, S3Error, from_exception, response
 from abixio.s3.hosts import Hosts
 from abixio.s3.names import Target, check_asked_name, check_key, parse_target
+from abixio.s3.proxies import Proxies
 from abixio.s3.router import route
 from abixio.s3.sigv2 import CARRIED, authenticate_url, is_version_2
 from abixio.s3.sigv4 import Identity, authenticate
@@ -78,14 +79,18 @@ class S3Service:
         self._store = store
         self._credentials = credentials
         self._config = config
+        self._region = config.region if config.strict_region else None
         self._documents = Documents()
-        self._hosts = Hosts(config.domains)
+        self._hosts = Hosts(config.domains, config.region)
+        self._proxies = Proxies(config.trusted_proxies) if config.trusted_proxies else None
         self._verified = Verified()
         self._owners = {access_key: root_owner(access_key) for access_key in credentials}
 
     async def __call__(self, request: Request) -> Response:
         target: Target | None = None
         try:
+            if self._proxies is not None:
+                self._proxies.apply(request)
             good = self._verified.find(request, time.time())
             if good is not None:
                 target, identity = good
@@ -139,7 +144,7 @@ class S3Service:
                 if name in target.params:
                     _carry(request, name, target.params[name])
         else:
-            identity = authenticate(request, target, self._credentials, self._config.region, time.time())
+            identity = authenticate(request, target, self._credentials, self._region, time.time())
         if "X-Amz-Signature" in target.params or "Signature" in target.params:
             _unhoist(request, target)
         return identity

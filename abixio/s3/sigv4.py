@@ -7,13 +7,14 @@ the two together. The caller it returns carries what `payload_chunked` needs to 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 
 from abixio.message import Request
 from abixio.s3.canonical import canonical_path, canonical_query, canonical_request
 from abixio.s3.errors import S3Error
+from abixio.s3.hosts import spellings
 from abixio.s3.keys import keyed_hash, signing_key
 from abixio.s3.names import Target
 from abixio.s3.sigv4_claim import ALGORITHM, Claim, read_claim
@@ -31,17 +32,24 @@ class Identity:
     timestamp: str
     """As signed: 20130524T000000Z."""
     scope: str
-    """As signed: 20130524/us-east-1/s3/aws4_request."""
+    """As signed: 20130524/us-east-1/s3/aws4_request; empty where the signature has none."""
     key: bytes = field(repr=False)
     """The derived signing key."""
 
+    @property
+    def region(self) -> str:
+        """That the client signed for."""
+        return self.scope.split("/")[1] if self.scope else "us-east-1"
 
-def authenticate(request: Request, target: Target, credentials: Mapping[str, str], region: str, now: float) -> Identity:
+
+def authenticate(
+    request: Request, target: Target, credentials: Mapping[str, str], region: str | None, now: float
+) -> Identity:
     """The caller, or S3Error: AccessDenied without a signature, SignatureDoesNotMatch, InvalidAccessKeyId,
     RequestTimeTooSkewed, AuthorizationHeaderMalformed, AuthorizationQueryParametersError and the like.
 
-    `credentials` maps access keys to secrets; `region` is the configured one, beside which us-east-1, the default of
-    every client, is accepted; `now` is in seconds since 1970. Reads the head only.
+    `credentials` maps access keys to secrets; `region` is the only one that may be signed for, None for any; `now` is in
+    seconds since 1970. Reads the head only.
     """
     claim = read_claim(request, target.params, region, now)
     if "x-amz-security-token" in request.headers or "X-Amz-Security-Token" in target.params:
@@ -56,30 +64,32 @@ def _check(request: Request, target: Target, claim: Claim, credentials: Mapping[
     _check_coverage(request.headers, claim.signed)
     scope = f"{claim.date}/{claim.region}/s3/aws4_request"
     key = signing_key(secret, claim.date, claim.region)
-
-    def signature_of(canonical: str) -> tuple[str, str]:
+    found = []
+    for canonical in _canonical(request, target, claim):
         hashed = sha256(canonical.encode("latin-1")).hexdigest()
         string_to_sign = f"{ALGORITHM}\n{claim.timestamp}\n{scope}\n{hashed}"
-        return sign(key, string_to_sign), string_to_sign
+        signature = sign(key, string_to_sign)
+        if same(signature, claim.signature):
+            return Identity(claim.access_key, claim.payload, signature, claim.timestamp, scope, key)
+        found.append((string_to_sign, canonical))
+    raise S3Error(
+        "SignatureDoesNotMatch", AWSAccessKeyId=claim.access_key, StringToSign=found[0][0],
+        SignatureProvided=claim.signature, CanonicalRequest=found[0][1],
+    )
 
+
+def _canonical(request: Request, target: Target, claim: Claim) -> Iterator[str]:
+    """What the client may have signed, as it should be first.
+
+    curl and bare botocore sign the path as they send it, and older versions of curl the query too. That is no weaker:
+    two requests of which one as sent and the other in canonical form are the same text also mean the same.
+    """
     path, query = canonical_path(target.path), canonical_query(target.query, claim.skip)
-    rest = request.headers, claim.signed, claim.canonical_payload
-    canonical = canonical_request(request.method, path, query, *rest)
-    signature, string_to_sign = signature_of(canonical)
-    if not same(signature, claim.signature):
-        # curl and bare botocore sign the path as they send it, and older versions of curl the query too. That is no weaker:
-        # two requests of which one as sent and the other in canonical form are the same text also mean the same.
-        sent = target.path.decode("latin-1")
-        for spelling in (query, target.query.decode("latin-1")):
-            signature, _ = signature_of(canonical_request(request.method, sent, spelling, *rest))
-            if same(signature, claim.signature):
-                break
-    if not same(signature, claim.signature):
-        raise S3Error(
-            "SignatureDoesNotMatch", AWSAccessKeyId=claim.access_key, StringToSign=string_to_sign,
-            SignatureProvided=claim.signature, CanonicalRequest=canonical,
-        )
-    return Identity(claim.access_key, claim.payload, signature, claim.timestamp, scope, key)
+    sent = target.path.decode("latin-1")
+    for host in spellings(request.headers.get("host", "")):
+        headers = request.headers | {"host": host}
+        for spelt in ((path, query), (sent, query), (sent, target.query.decode("latin-1"))):
+            yield canonical_request(request.method, *spelt, headers, claim.signed, claim.canonical_payload)
 
 
 def _check_coverage(headers: Mapping[str, str], signed: list[str]) -> None:

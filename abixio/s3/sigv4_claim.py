@@ -22,8 +22,6 @@ MAX_SKEW: Final = 15 * 60
 """Seconds that a client's clock may be off, as S3."""
 MAX_EXPIRES: Final = 7 * 24 * 3600
 """Seconds that a presigned URL can be valid, as S3."""
-DEFAULT_REGION: Final = "us-east-1"
-"""What clients sign for when nobody told them a region; accepted beside the configured one."""
 
 PAYLOAD_HEADER: Final = "x-amz-content-sha256"
 UNSIGNED: Final = "UNSIGNED-PAYLOAD"
@@ -36,6 +34,8 @@ PAYLOADS: Final = STREAMING | {UNSIGNED}
 HEX_SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 TIMESTAMP: Final = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
 DATE: Final = re.compile(r"\d{8}", re.ASCII)
+REGION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What clients are told to sign for: a name of Amazon's, or any word."""
 NUMBER: Final = re.compile(r"-?\d{1,18}", re.ASCII)
 SIGNED_HEADERS: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+(?:;[a-z0-9!#$%&'*+.^_`|~-]+)*")
 """Lower-case HTTP tokens between semicolons."""
@@ -65,8 +65,9 @@ class Claim:
     skip: bytes | None = None
 
 
-def read_claim(request: Request, params: Mapping[str, str], region: str, now: float) -> Claim:
-    """The claim of a request, in whichever form it comes; AccessDenied when there is none."""
+def read_claim(request: Request, params: Mapping[str, str], region: str | None, now: float) -> Claim:
+    """The claim of a request, in whichever form it comes; AccessDenied when there is none. `region`: the only one that may be
+    signed for; None: any."""
     header = request.headers.get("authorization")
     in_query = "X-Amz-Algorithm" in params or "X-Amz-Signature" in params or "X-Amz-Credential" in params
     if header is not None and (in_query or "Signature" in params):
@@ -89,7 +90,7 @@ def refuse_mechanism() -> NoReturn:
     )
 
 
-def _claim_of_header(request: Request, header: str, region: str, now: float) -> Claim:
+def _claim_of_header(request: Request, header: str, region: str | None, now: float) -> Claim:
     mechanism, _, rest = header.partition(" ")
     if mechanism != ALGORITHM:
         if mechanism == "AWS" or mechanism.startswith("AWS4-"):
@@ -123,7 +124,7 @@ def _claim_of_header(request: Request, header: str, region: str, now: float) -> 
     return Claim(access_key, date, place, timestamp, signed, parts["Signature"], payload, payload)
 
 
-def _claim_of_query(request: Request, params: Mapping[str, str], region: str, now: float) -> Claim:
+def _claim_of_query(request: Request, params: Mapping[str, str], region: str | None, now: float) -> Claim:
     algorithm, credential, signature, timestamp, expires, names = map(params.get, QUERY_NAMES)
     if not (algorithm and credential and signature and timestamp and expires and names):
         raise S3Error(
@@ -168,7 +169,7 @@ def _payload_of_query(headers: Mapping[str, str], params: Mapping[str, str], sig
     return covered, header
 
 
-def _credential(credential: str, region: str, code: str, prefix: str) -> tuple[str, str, str]:
+def _credential(credential: str, region: str | None, code: str, prefix: str) -> tuple[str, str, str]:
     """Access key, date and region of `<access key>/<date>/<region>/s3/aws4_request`."""
     parts = credential.rsplit("/", 4)
     if len(parts) != 5:
@@ -186,7 +187,9 @@ def _credential(credential: str, region: str, code: str, prefix: str) -> tuple[s
         raise S3Error(
             code, f'{prefix}incorrect date format "{date}". This date in the credential must be in the format "yyyyMMdd".'
         )
-    if place not in (region, DEFAULT_REGION):
+    if region is None and not REGION.fullmatch(place):
+        raise S3Error(code, f"{prefix}the region '{place}' is no region")
+    if region is not None and place != region:
         raise S3Error(code, f"{prefix}the region '{place}' is wrong; expecting '{region}'", Region=region)
     return access_key, date, place
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,7 +18,7 @@ from abixio.volume import identity, names
 from abixio.volume.files import Files
 from abixio.volume.identity import Look
 from abixio.volume.interface import Note
-from abixio.volume.local import LocalVolume, format_volume
+from abixio.volume.local import LocalVolume, begin_volume, format_volume
 from abixio.volume.lock import VolumeLock
 
 _log = logging.getLogger(__name__)
@@ -52,7 +52,11 @@ def survey(paths: Sequence[str], slot: int | None = None, files: Files | None = 
             if twin != one.path:
                 raise StartupError(f"{one.path}: is the same directory as {twin}; name it once")
     plan = decide(found, slot)
-    if len(inodes) > 1 and len({device for device, _ in inodes}) < len(inodes):
+    devices: list[int] = []
+    for one in (plan.present | plan.fresh).values():
+        with suppress(OSError):  # a disk that does not tell is said to be sick when it is opened
+            devices.append(files.device(one.path))
+    if len(set(devices)) < len(devices):
         plan.warnings.append("some volumes share a device: when it fails, all of them do")
     return plan
 
@@ -71,11 +75,14 @@ def _look(files: Files, path: str) -> Found:
 def carry_out(plan: Plan, files: Files | None = None) -> PoolVolumes:
     """Format, join and update as planned, then open. Volumes that do not open are left out with a warning."""
     files = files or Files()
+    _refuse_in_use(files, plan)
     for warning in plan.warnings:
         _log.warning("%s", warning)
     with _locked(files, plan):
         _format(plan, files)
         _update(plan, files)
+    if plan.fresh and not plan.present:
+        _log.warning("made a new pool of %d volumes: %s", plan.n, ", ".join(found.path for found in plan.fresh.values()))
     volumes = PoolVolumes(plan.n)
     try:
         for slot, found in sorted((plan.present | plan.fresh).items()):
@@ -93,6 +100,13 @@ def replace_slot(paths: Sequence[str], slot: int) -> str:
     return f"{plan.fresh[slot].path} is slot {slot} now, and empty; start the server with it among --volumes"
 
 
+def _refuse_in_use(files: Files, plan: Plan) -> None:
+    """StartupError when another server has one of the volumes: that alone is to be said then."""
+    for found in plan.present.values():
+        with suppress(VolumeError):  # will be said when it is opened
+            VolumeLock(files, found.path).release()
+
+
 @contextmanager
 def _locked(files: Files, plan: Plan) -> Iterator[None]:
     """Keep other servers off the volumes while their identities are written."""
@@ -108,9 +122,11 @@ def _locked(files: Files, plan: Plan) -> Iterator[None]:
 
 def _format(plan: Plan, files: Files) -> None:
     """Make the fresh volumes: with epoch 0 first, so that a crash before the last step is seen, then fit to serve."""
-    for slot, found in plan.fresh.items():
-        if found.look is not Look.FORMATTED:
-            format_volume(found.path, plan.identity_of(slot, epoch=0), files)
+    blank = {slot: found for slot, found in plan.fresh.items() if found.look is not Look.FORMATTED}
+    for found in blank.values():
+        begin_volume(found.path, files)
+    for slot, found in blank.items():
+        format_volume(found.path, plan.identity_of(slot, epoch=0), files)
     for slot, found in plan.fresh.items():
         if plan.filling:
             # Before the volume names itself a member: an empty disk must never pass for one that knows of no object.

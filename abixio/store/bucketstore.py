@@ -62,11 +62,14 @@ class Buckets:
             return Record("tombstone", ROOT, name.encode(), seq, w, modified=time.time_ns() // 1_000_000)
 
         committer = self._committer
+        # Before the lock too: whoever waits for it makes all later writers wait, and a completion may hold it for minutes.
+        if not await self._pages.empty((await self.find(name)).space):
+            raise BucketNotEmpty(name)
         async with committer.locks.exclusive(ROOT, name.encode()):
-            found = await committer.resolve(committer.look(ROOT, name.encode()))
+            found = await committer.resolve(await committer.view(ROOT, name.encode()))
             if found is None:
                 raise NoSuchBucket(name)
-            if (await self._pages.get(Query(bucket_of(found).space, b"", b"", b"", 1))).found:
+            if not await self._pages.empty(bucket_of(found).space):
                 raise BucketNotEmpty(name)
             await end(bucket_of(found))
             await committer.commit_locked(Draft(ROOT, name.encode(), 0, build, lambda found: None))
@@ -76,7 +79,7 @@ class Buckets:
         """While inside, the bucket stays. NoSuchBucket when it is gone already, or is another of that name."""
         name = bucket.name.encode()
         async with self._committer.locks.shared(ROOT, name):
-            found = self._committer.glance(ROOT, name)
+            found = await self._committer.seen(ROOT, name)
             if found is None or bucket_of(found).space != bucket.space:
                 raise NoSuchBucket(bucket.name)
             yield

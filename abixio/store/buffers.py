@@ -20,6 +20,9 @@ from abixio.store.layout import STRIPE_BUFFER
 SMALL: Final = 256 * KIB
 """Up to here a buffer is made to measure, so that a thousand small uploads at once take megabytes, not gigabytes; making
 one costs less than 10 us."""
+RESERVE_SHARE: Final = 8
+"""An eighth of the budget is for small buffers alone, or a few dozen large uploads on slow lines would stop every small one:
+with the default 256 of the largest, thousands of usual ones."""
 KEPT: Final = 6
 """Buffers kept once all are back: two uploads' worth (3 stripes in flight each), 48 MiB."""
 MAX_WAITING: Final = 4096
@@ -31,12 +34,13 @@ WAIT: Final = 30.0
 class StripeBuffer:
     """Borrowed memory. It begins with one user; whoever drops the last hold gives it back."""
 
-    __slots__ = ("_home", "_memory", "_users", "view")
+    __slots__ = ("_home", "_memory", "_reserved", "_users", "view")
 
-    def __init__(self, home: BufferPool, memory: mmap.mmap | bytearray) -> None:
+    def __init__(self, home: BufferPool, memory: mmap.mmap | bytearray, reserved: bool = False) -> None:
         self.view = memoryview(memory)
         self._home = home
         self._memory = memory
+        self._reserved = reserved
         self._users = 1
 
     def hold(self) -> None:
@@ -47,7 +51,7 @@ class StripeBuffer:
         """One user less."""
         self._users -= 1
         if self._users == 0:
-            self._home._take_back(self._memory)
+            self._home._take_back(self._memory, self._reserved)
 
 
 class BufferPool:
@@ -57,8 +61,11 @@ class BufferPool:
         if budget < STRIPE_BUFFER:
             raise ValueError(f"a memory budget of {budget} bytes is less than one stripe buffer ({STRIPE_BUFFER})")
         self.budget = budget
+        self.reserve = min(budget // RESERVE_SHARE, budget - STRIPE_BUFFER)
+        """The part of it that only small buffers are made from."""
         self.out = 0
         """Bytes handed out."""
+        self._reserve_out = 0
         self._free: list[mmap.mmap] = []
         self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
 
@@ -69,14 +76,20 @@ class BufferPool:
 
     async def acquire(self, size: int) -> StripeBuffer:
         """A buffer of at least `size` bytes, of any content. Overloaded when there is none to be had."""
+        if size <= SMALL and self._reserve_out + size <= self.reserve:
+            self._reserve_out += size
+            self.out += size
+            return StripeBuffer(self, bytearray(size), reserved=True)
         await self._charge(size if size <= SMALL else STRIPE_BUFFER)
         if size <= SMALL:
             return StripeBuffer(self, bytearray(size))
         return StripeBuffer(self, self._free.pop() if self._free else _pages(STRIPE_BUFFER))
 
-    def _take_back(self, memory: mmap.mmap | bytearray) -> None:
+    def _take_back(self, memory: mmap.mmap | bytearray, reserved: bool) -> None:
         if isinstance(memory, mmap.mmap):
             self._free.append(memory)
+        if reserved:
+            self._reserve_out -= len(memory)
         self._release(len(memory))
 
     def loan(self) -> Loan:
@@ -84,8 +97,11 @@ class BufferPool:
         return Loan(self)
 
     # ---- the budget --------------------------------------------------------------------------------------------------
+    def _fits(self, size: int) -> bool:
+        return self.out - self._reserve_out + size <= self.budget - self.reserve
+
     async def _charge(self, size: int) -> None:
-        if not self._queue and self.out + size <= self.budget:
+        if not self._queue and self._fits(size):
             self.out += size
             return
         if len(self._queue) >= MAX_WAITING:
@@ -116,7 +132,7 @@ class BufferPool:
         """Serve the head of the queue; nobody overtakes it, so a large request is not starved by small ones."""
         while self._queue:
             size, future = self._queue[0]
-            if self.out + size > self.budget:
+            if not self._fits(size):
                 return
             self._queue.popleft()
             if not future.done():

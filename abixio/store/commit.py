@@ -9,16 +9,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
-from abixio.errors import DataLost, InsufficientStorage, OutcomeUnknown, Overloaded, Unavailable, VolumeError, VolumeFull
+from abixio.errors import (
+    AbixioError,
+    DataLost,
+    Exhausted,
+    InsufficientStorage,
+    OutcomeUnknown,
+    Overloaded,
+    Unavailable,
+    VolumeError,
+    VolumeFull,
+)
+from abixio.store.asking import Asker, Enough
 from abixio.store.clock import Clock
 from abixio.store.lane import Lane
 from abixio.store.locks import KeyLocks
-from abixio.store.pool import Pool
+from abixio.store.pace import Pace
+from abixio.store.pool import Pool, let_go
 from abixio.store.rebuild import rebuild_shard
 from abixio.store.record import Record, pack, unpack
-from abixio.store.resolve import DATA_KINDS, LISTED_KINDS, Fate, Version, View
+from abixio.store.resolve import DATA_KINDS, LISTED_KINDS, Fate, Version, View, same_content
 from abixio.store.settle import Settler
 from abixio.volume.interface import Head, Insert, Row, RowId, State
 
@@ -62,40 +75,74 @@ class Committer:
 
     def __init__(self, pool: Pool, locks: KeyLocks, clock: Clock, settler: Settler) -> None:
         self.pool = pool
+        self.asker = Asker(pool)
         self.locks = locks
         self.clock = clock
         self.settler = settler
 
     # ---- reading -----------------------------------------------------------------------------------------------------
-    def look(self, space: bytes, key: bytes) -> View:
-        """What the volumes that answer say of a key."""
-        return View.of(self.pool.n, self._rows(space, key), frozenset(self.pool.filling), frozenset(self.pool.regressed))
+    def look(self, space: bytes, key: bytes, pace: Pace, enough: Enough | None = None) -> View:
+        """`view` on a thread, which may wait for the volumes."""
+        return self.asker.blocking(space, key, enough or self._decided, pace)
 
-    def _rows(self, space: bytes, key: bytes) -> dict[int, list[Row]]:
-        rows: dict[int, list[Row]] = {}
-        for lane in self.pool.up():
-            try:
-                rows[lane.slot] = lane.volume.rows(space, key)
-            except VolumeError as error:
-                self.pool.lost(lane, error)
-        return rows
+    async def view(self, space: bytes, key: bytes, enough: Enough | None = None) -> View:
+        """What the volumes say of a key. Slow ones are asked only when the others do not decide it, or are not `enough`."""
+        rows, rest = self.asker.at_hand(space, key)
+        return await self.asker.rest(space, key, rows, rest, enough or self._decided) if rest else self.asker.view(rows)
+
+    def _decided(self, view: View) -> bool:
+        """Whether other volumes could not change what follows from the view."""
+        if view.vouching < self.pool.quorum.r:
+            return False
+        try:
+            return not view.versions or view.judge(view.versions[0]) is Fate.COMMITTED
+        except DataLost:
+            return False
 
     async def current(self, space: bytes, key: bytes, reading: bool = True) -> Found | None:
         """The newest committed record; None when there is none, or it is a delete. Unavailable when that cannot be told."""
         try:
-            return self.glance(space, key, reading)
+            return await self.seen(space, key, reading)
         except _Doubt:
             pass
         async with self.locks.exclusive(space, key):
-            return await self.resolve(self.look(space, key), reading)
+            try:
+                return await self.resolve(await self.view(space, key), reading)
+            except Unavailable:
+                if (found := self._as_before(await self.view(space, key), reading)) is None:
+                    raise
+                return found
 
-    def glance(self, space: bytes, key: bytes, reading: bool = True) -> Found | None:
+    async def seen(self, space: bytes, key: bytes, reading: bool = True) -> Found | None:
         """`current` without the lock: Unavailable also when only the lock could tell."""
-        rows = self._rows(space, key)
+        rows, rest = self.asker.at_hand(space, key)
         found = self._agreed(rows)
         if found is not None:
             return found
-        view = View.of(self.pool.n, rows, frozenset(self.pool.filling), frozenset(self.pool.regressed))
+        view = self.asker.view(rows)
+        if rest and (any(lane.prompt for lane in rest) or not self._tells(view, reading)):
+            view = await self.asker.rest(space, key, rows, rest, lambda view: self._tells(view, reading))
+        return self._tell(view, reading)
+
+    def _as_before(self, view: View, reading: bool) -> Found | None:
+        """Nobody can tell now whether the newest row was committed; but when it only gives its version another layout, what was
+        there before is served, which is the same."""
+        newest = view.versions[0] if view.versions else None
+        for version in view.versions[1:]:
+            if newest is None or version.id.seq != newest.id.seq:
+                break
+            if view.judge(version) is Fate.COMMITTED and same_content(version.record, newest.record):
+                return self.serve(view, version, reading)
+        return None
+
+    def _tells(self, view: View, reading: bool) -> bool:
+        try:
+            self._tell(view, reading)
+        except (Unavailable, DataLost):
+            return False
+        return True
+
+    def _tell(self, view: View, reading: bool) -> Found | None:
         if not view.versions:
             self._nothing(view)
             return None
@@ -151,7 +198,7 @@ class Committer:
             fate = view.judge(version)
             if fate is Fate.FINISH:
                 await self._finish(view, version)
-                return await self.resolve(self.look(version.id.space, version.id.key), reading)
+                return await self.resolve(await self.view(version.id.space, version.id.key), reading)
             if fate is Fate.COMMITTED:
                 return self.serve(view, version, reading)
             if fate is Fate.OPEN:
@@ -172,41 +219,52 @@ class Committer:
     async def _finish(self, view: View, version: Version) -> None:
         """A write that may have been answered: complete it on W volumes at least."""
         record, present = version.record, version.present
-        ready = list(present)
-        inline: dict[int, bytes] = {}
-        for lane in self.pool.up():
-            if lane.slot in present or lane.slot not in view.rows:
-                continue
-            if record.kind not in DATA_KINDS:
-                ready.append(lane.slot)
-                continue
-            shard = await self.remake(record, present, lane.slot)
-            if shard is not None:
-                inline |= shard
-                ready.append(lane.slot)
-        lanes = [lane for lane in self.pool.up() if lane.slot in ready]
-        everybody = (1 << self.pool.n) - 1
-        done = await self.insert(version.id, record, State.PENDING, lanes, inline, view, everybody, stored=version.stored)
-        if len(done) < record.w:
-            raise Unavailable("an unfinished write could not be completed")
-        self.settler.add(version.id, record, done)
+        with self.pool.writes(record.write_ids):
+            ready = list(present)
+            inline: dict[int, bytes] = {}
+            for lane in self.pool.up():
+                if lane.slot in present or lane.slot not in view.rows:
+                    continue
+                if record.kind not in DATA_KINDS:
+                    ready.append(lane.slot)
+                    continue
+                shard = await self.remake(record, present, lane.slot)
+                if shard is not None:
+                    inline |= shard
+                    ready.append(lane.slot)
+            lanes = [lane for lane in self.pool.up() if lane.slot in ready]
+            everybody = (1 << self.pool.n) - 1
+            done = await self.insert(version.id, record, State.PENDING, lanes, inline, view, everybody, stored=version.stored)
+            if len(done) < record.w:
+                raise Unavailable("an unfinished write could not be completed")
+            self.settler.add(version.id, record, done)
 
     async def spread(self, view: View, version: Version) -> set[int]:
         """Put a committed row, and its shard, wherever it is missing; returns the slots that have it then. Key lock held."""
         record = version.record
-        inline: dict[int, bytes] = {}
-        ready: list[Lane] = []
-        for lane in self.pool.up():
-            if lane.slot not in view.rows or lane.slot in version.present:
-                continue
-            shard = await self.remake(record, version.present, lane.slot) if record.kind in DATA_KINDS else {}
-            if shard is not None:
-                inline |= shard
-                ready.append(lane)
+        with self.pool.writes(record.write_ids):
+            inline: dict[int, bytes] = {}
+            ready: list[Lane] = []
+            for lane in self.lacking(view, version):
+                shard = await self.remake(record, version.present, lane.slot) if record.kind in DATA_KINDS else {}
+                if shard is not None:
+                    inline |= shard
+                    ready.append(lane)
+            return await self.place(view, version, ready, inline)
+
+    def lacking(self, view: View, version: Version) -> list[Lane]:
+        """The volumes that could have a row and do not."""
+        return [lane for lane in self.pool.up() if lane.slot in view.rows and lane.slot not in version.present]
+
+    async def place(self, view: View, version: Version, lanes: list[Lane], inline: Mapping[int, bytes] | None) -> set[int]:
+        """Put a committed row on volumes that have its shards, or get them inline with it; returns the slots that have it then.
+        Key lock held."""
         holders = set(version.present)
-        if ready:
-            holders |= await self.insert(version.id, record, State.COMMITTED, ready, inline, view, stored=version.stored)
-        self.settler.add(version.id, record, holders)
+        if lanes:
+            holders |= await self.insert(
+                version.id, version.record, State.COMMITTED, lanes, inline, view, stored=version.stored
+            )
+        self.settler.add(version.id, version.record, holders)
         return holders
 
     async def remake(self, record: Record, rows: Mapping[int, Row], slot: int) -> dict[int, bytes] | None:
@@ -229,9 +287,9 @@ class Committer:
         """W: how many volumes must hold a new row of this key before it is answered."""
         return max(k, self.pool.quorum.h, 1 + view.highest_m)
 
-    def admit(self, space: bytes, key: bytes, k: int) -> View:
+    async def admit(self, space: bytes, key: bytes, k: int) -> View:
         """Unavailable when a write of this key would be refused for lack of volumes; asked before the body is read."""
-        view = self.look(space, key)
+        view = await self.view(space, key, lambda view: len(view.rows) >= self.quorum(view, k) and self._decided(view))
         if len(view.rows) < self.quorum(view, k) or view.vouching < self.pool.quorum.r:
             raise Unavailable(f"{len(view.rows)} volumes answer, {self.quorum(view, k)} are needed to write")
         return view
@@ -243,17 +301,15 @@ class Committer:
 
     async def commit_locked(self, draft: Draft) -> Record:
         """`commit` for a caller that holds the key lock."""
-        view = self.admit(draft.space, draft.key, draft.k)
+        view = await self.admit(draft.space, draft.key, draft.k)
         found = await self.resolve(view, reading=False)
         if view.versions and view.judge(view.versions[0]) is not Fate.COMMITTED:
-            view = self.admit(draft.space, draft.key, draft.k)
+            view = await self.admit(draft.space, draft.key, draft.k)
         draft.check(found)
         w = self.quorum(view, draft.k)
-        lanes = [lane for lane in self.pool.up() if draft.holders is None or lane.slot in draft.holders]
+        lanes = self._takers(draft.holders, w)
         if len(lanes) < w:
-            if any(isinstance(lane.trouble, VolumeFull) for lane in self.pool.up()):
-                raise InsufficientStorage("too few volumes have room")
-            raise Unavailable(f"{len(lanes)} volumes took the data, {w} are needed")
+            raise _refusal(self.pool.up(), f"{len(lanes)} volumes took the data, {w} are needed")
         record = draft.build(self.clock.tick(view.newest_seq), w, found)
         id = RowId(draft.space, draft.key, record.seq, record.rev)
         done = await self.insert(id, record, State.PENDING, lanes, draft.inline, view, guard=True)
@@ -262,16 +318,20 @@ class Committer:
         self.settler.add(id, record, done)
         return record
 
+    def _takers(self, holders: Collection[int] | None, w: int) -> list[Lane]:
+        """Where to put a row: on all volumes that are up, but not behind a slow one's backlog when there are W others."""
+        lanes = [lane for lane in self.pool.up() if holders is None or lane.slot in holders]
+        prompt = [lane for lane in lanes if not lane.behind]
+        return prompt if len(prompt) >= w else lanes
+
     async def _take_back(self, id: RowId, record: Record, view: View, lanes: list[Lane]) -> None:
         """A write that missed its quorum: abort it on every volume that can be reached, and raise."""
-        full = any(isinstance(lane.trouble, VolumeFull) for lane in lanes)
+        refusal = _refusal(lanes, "too few volumes answered; nothing was stored")
         aborted = await self.insert(id, record, State.ABORTED, self.pool.up(), None, view)
         self.settler.wake()
         if len(aborted) < self.pool.n - record.w + 1:
             raise OutcomeUnknown("too few volumes answered to store or to take back the write")
-        if full:
-            raise InsufficientStorage("too few volumes have room")
-        raise Unavailable("too few volumes answered; nothing was stored")
+        raise refusal
 
     async def insert(
         self, id: RowId, record: Record, state: State, lanes: list[Lane], inline: Mapping[int, bytes] | None,
@@ -288,34 +348,44 @@ class Committer:
                 futures[lane.apply((row, self.head(id, record, state, view, lane.slot)), self.pool.durable)] = lane
             except (VolumeError, Overloaded) as error:
                 self.pool.lost(lane, error)
-        await self._wait(futures, record.w)
-        return {lane.slot for future, lane in futures.items() if self._took(future, lane)}
+        deadline = self.pool.loop.time() + DEADLINE
+        await self._wait(futures, record.w, deadline)
+        return {lane.slot for future, lane in futures.items() if self._took(future, lane, record.write_ids, deadline)}
 
     @staticmethod
     def head(id: RowId, record: Record, state: State, view: View, slot: int) -> Head:
-        """What LIST shows of the key on that volume once the row is there: after an abort, the newest that did commit. (Not
-        the newest pending one: that may be aborted next, and a head that points to nothing hides the key.)"""
-        if state is not State.ABORTED:
-            return Head(id.space, id.key, (id.seq, id.rev) if record.kind in LISTED_KINDS else None)
+        """What LIST shows of the key on that volume once the row is there: the newest that did commit. (After an abort not the
+        newest pending one: that may be aborted next, and a head that points to nothing hides the key.)"""
+        shown, kind = (None, record.kind) if state is State.ABORTED else (id[2:], record.kind)
         for version in view.versions:
-            if version.id != id and slot in version.present and view.judge(version) is Fate.COMMITTED:
-                return Head(id.space, id.key, version.id[2:] if version.record.kind in LISTED_KINDS else None)
-        return Head(id.space, id.key, None)
+            other = version.id[2:] > id[2:] if shown else version.id != id and slot in version.present
+            if other and view.judge(version) is Fate.COMMITTED:
+                shown, kind = version.id[2:], version.record.kind
+                break
+        return Head(id.space, id.key, shown if kind in LISTED_KINDS else None)
 
-    @staticmethod
-    async def _wait(futures: Collection[asyncio.Future[None]], w: int) -> None:
-        """Until all are done; not for stragglers once W are."""
+    async def _wait(self, futures: Mapping[asyncio.Future[None], Lane], w: int, deadline: float) -> None:
+        """Until all are done; not for stragglers once W are, and not at all for slow volumes when the others are W."""
         if not futures:
             return
-        _, waiting = await asyncio.wait(futures, timeout=STRAGGLER)
-        if waiting and sum(f.done() and f.exception() is None for f in futures) < w:
-            await asyncio.wait(waiting, timeout=DEADLINE - STRAGGLER)
+        prompt = [future for future, lane in futures.items() if lane.well]
+        _, late = await asyncio.wait(prompt if len(prompt) >= w else futures, timeout=STRAGGLER)
+        while waiting := [future for future in futures if not future.done()]:
+            left = deadline - self.pool.loop.time()
+            if sum(future.done() and future.exception() is None for future in futures) >= w:
+                for future in late & set(waiting):
+                    futures[future].breaker.slow(f"a commit takes longer than {STRAGGLER:.0f} s, and other volumes are done")
+                return
+            if left <= 0:
+                return
+            await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
 
-    def _took(self, future: asyncio.Future[None], lane: Lane) -> bool:
+    def _took(self, future: asyncio.Future[None], lane: Lane, write_ids: tuple[bytes, ...], deadline: float) -> bool:
         """Whether the row is there for sure; what a straggler does later is found by the journal."""
         if not future.done():
-            future.add_done_callback(lambda late: late.cancelled() or late.exception())
-            self.pool.loop.call_later(DEADLINE - STRAGGLER, self._give_up, future, lane)
+            self.pool.writing.update(write_ids)
+            future.add_done_callback(partial(self._late, write_ids))
+            self.pool.loop.call_at(deadline, self._give_up, future, lane)
             return False
         error = future.exception()
         if error is None:
@@ -327,8 +397,23 @@ class Committer:
         self.pool.lost(lane, error)
         return False
 
+    def _late(self, write_ids: tuple[bytes, ...], late: asyncio.Future[None]) -> None:
+        """Until now that row could still come to be, and need its files."""
+        let_go(self.pool.writing, write_ids)
+        if not late.cancelled():
+            late.exception()
+
     @staticmethod
     def _give_up(future: asyncio.Future[None], lane: Lane) -> None:
         """Past its deadline a volume counts as not answering."""
         if not future.done():
             lane.overdue(future)
+
+
+def _refusal(lanes: Collection[Lane], why: str) -> AbixioError:
+    """The error of a write that too few volumes took: their want of room or of descriptors, if that was it."""
+    if any(isinstance(lane.trouble, Exhausted) for lane in lanes):
+        return Overloaded("no descriptors or no memory for another write")
+    if any(isinstance(lane.trouble, VolumeFull) for lane in lanes):
+        return InsufficientStorage("too few volumes have room")
+    return Unavailable(why)

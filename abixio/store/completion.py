@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from abixio.config import MIN_PART
@@ -18,8 +19,10 @@ from abixio.store.composite import composite
 from abixio.store.lister import Query
 from abixio.store.multipart import upload_name, uploads_space
 from abixio.store.objects import Objects, check_against
+from abixio.store.pace import Pace, paced
 from abixio.store.pages import Pages
 from abixio.store.record import Part, Record
+from abixio.store.resolve import View
 from abixio.store.types import Bucket, Condition, ObjectInfo, PartRef, always, info_of
 
 BATCH: Final = 500
@@ -60,7 +63,7 @@ class Completion:
         space, name = upload_name(bucket, key, upload_id)
         locks = self._committer.locks
         async with self._buckets.kept(bucket), locks.exclusive(space, name):
-            upload = await self._committer.resolve(self._committer.look(space, name))
+            upload = await self._committer.resolve(await self._committer.view(space, name))
             current = await self._committer.current(bucket.space, key.encode())
             if current is not None and current.record.upload == bytes.fromhex(upload_id):
                 record = current.record
@@ -100,25 +103,28 @@ class Completion:
         common = set(range(self._pool.n))
         for start in range(0, len(parts), BATCH):
             batch = parts[start : start + BATCH]
-            held = await self._pool.loop.run_in_executor(self._pool.executor, self._held, batch)
+            held = await paced(self._pool, partial(self._held, batch))
             for part, slots in zip(batch, held, strict=True):
-                if len(slots) < len(self._pool.up()):
+                if len(slots) < sum(lane.well for lane in self._pool.up()):
                     slots = await self._spread(part)
                 common &= slots
         return common
 
-    def _held(self, parts: list[Record]) -> list[set[int]]:
-        found = []
-        for part in parts:
-            versions = self._committer.look(part.space, part.key).versions
-            found.append({slot for version in versions if version.id.seq == part.seq for slot in version.present})
-        return found
+    def _held(self, parts: list[Record], pace: Pace) -> list[set[int]]:
+        return [
+            _holders(self._committer.look(part.space, part.key, pace, partial(self._suffices, part)), part) for part in parts
+        ]
+
+    def _suffices(self, part: Record, view: View) -> bool:
+        """Whether so many volumes are known to have the part as the object needs."""
+        assert part.layout is not None
+        return len(_holders(view, part)) >= max(part.layout.k, self._pool.quorum.h, 1 + part.layout.m)
 
     async def _spread(self, part: Record) -> set[int]:
         committer = self._committer
         async with committer.locks.exclusive(part.space, part.key):
-            await committer.resolve(committer.look(part.space, part.key))
-            view = committer.look(part.space, part.key)
+            await committer.resolve(await committer.view(part.space, part.key))
+            view = await committer.view(part.space, part.key, partial(self._suffices, part))
             return await committer.spread(view, next(v for v in view.versions if v.id.seq == part.seq))
 
     async def abort(self, bucket: Bucket, key: str, upload_id: str) -> None:
@@ -127,7 +133,7 @@ class Completion:
 
         async def work() -> None:
             async with self._committer.locks.exclusive(space, name):
-                if await self._committer.resolve(self._committer.look(space, name)) is None:
+                if await self._committer.resolve(await self._committer.view(space, name)) is None:
                     raise NoSuchUpload(upload_id)
                 await self._bury(space, name, bytes.fromhex(upload_id))
 
@@ -148,6 +154,10 @@ class Completion:
             return Record("tombstone", space, name, seq, w, modified=time.time_ns() // 1_000_000, upload=id)
 
         await self._committer.commit_locked(Draft(space, name, 0, build, lambda found: None))
+
+
+def _holders(view: View, part: Record) -> set[int]:
+    return {slot for version in view.versions if version.id.seq == part.seq for slot in version.present}
 
 
 def choose_parts(have: Mapping[int, Record], wanted: Sequence[PartRef]) -> list[Record]:

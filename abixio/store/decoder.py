@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import suppress
 
 from abixio.codec import reconstruct_into
 from abixio.codec.checksum import BLOCK, block_count, block_seed, check_blocks
-from abixio.errors import DataLost, ShardCorrupt, ShardMissing, VolumeError
+from abixio.errors import DataLost, Exhausted, Overloaded, ShardCorrupt, ShardMissing, VolumeError
 from abixio.store.layout import Piece, Stripe, shard_size
 from abixio.store.record import Layout, Part
 from abixio.volume.interface import Shard
@@ -33,6 +32,8 @@ class Decoder:
         self.part = part
         self.bad: set[int] = set()
         """Indexes of shards that turned out to be missing or corrupt."""
+        self.exhausted = False
+        """Whether a shard was not to be had for want of descriptors or memory."""
         self.asking: tuple[int, float] | None = None
         """The shard that its disk is asked for right now, and since when (time.monotonic)."""
         self._openers = dict(openers)
@@ -54,6 +55,13 @@ class Decoder:
             shard.close()
         self._shards.clear()
         self._openers.clear()
+
+    def footer(self) -> bytes | None:
+        """The record in the footer of any shard that can be opened."""
+        for index in self._order():
+            if (shard := self._shard(index)) is not None:
+                return shard.record
+        return None
 
     def could_do_without(self, index: int) -> bool:
         """Whether there are k shards that have not failed yet, not counting that one."""
@@ -148,13 +156,15 @@ class Decoder:
         try:
             shard = self._openers[index]()
             size = shard_size(self.layout, index, self.part.stored)
-            if len(shard.view) != size or len(shard.checksums) != block_count(size):
+            length, blocks = len(shard.view), len(shard.checksums)
+            if length != size or blocks != block_count(size):
                 shard.close()
-                raise ShardCorrupt(f"a shard of {len(shard.view)} bytes should have {size}")
+                raise ShardCorrupt(f"a shard of {length} bytes should have {size}")
         except VolumeError as error:
             self._openers.pop(index)
             if isinstance(error, ShardMissing | ShardCorrupt):
                 self.bad.add(index)
+            self.exhausted |= isinstance(error, Exhausted)
             return None
         finally:
             self.asking = None
@@ -181,12 +191,17 @@ class Decoder:
         seed = block_seed(self.part.write_id, self.part.number, self.layout.slots[index])
         start, stop = first * BLOCK, min(last * BLOCK, len(shard.view))
         self.asking = (index, time.monotonic())
-        with suppress(VolumeError):
+        try:
             shard.populate(start, stop - start)
+        except Exhausted as error:
+            raise Overloaded("no memory for another read") from error
+        except VolumeError:
+            return False
+        finally:
             self.asking = None
-            return check_blocks(shard.view, shard.checksums, seed, first, last) is None
-        self.asking = None
-        return False
+        return check_blocks(shard.view, shard.checksums, seed, first, last) is None
 
     def _lost(self, why: str) -> None:
+        if self.exhausted:
+            raise Overloaded("no descriptors or no memory for another read")
         raise DataLost(f"part {self.part.number} of write {self.part.write_id.hex()}: {why}")

@@ -31,12 +31,13 @@ def unpack_shard(stored: bytes, seed: int) -> memoryview:
 class InlineShard:
     """An inline shard as `abixio.volume.interface.Shard`."""
 
-    __slots__ = ("checksums", "record", "view")
+    __slots__ = ("blake3", "checksums", "record", "view")
 
     def __init__(self, stored: bytes, seed: int, record: bytes) -> None:
         self.view = unpack_shard(stored, seed)
         self.checksums = memoryview(stored[-SUM:] if self.view else b"").cast("Q")
         self.record = record
+        self.blake3 = b""
 
     def populate(self, offset: int, length: int) -> None:
         """It is in memory."""

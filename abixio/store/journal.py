@@ -1,30 +1,40 @@
 """The journal of missed writes: works off every `unsettled` row that no settling cycle sees to. After a crash, a write that
-missed its quorum, or a volume that was away, it resolves the key, puts the committed row (and its shard) where it is
-missing, and collects what was aborted everywhere. It goes on for ever, with back-off per key.
+missed its quorum, or a volume that was away, each key is brought to rest. It goes on for ever, with back-off per key.
+
+A volume that is away for hours leaves an entry for every write of that time on all others. So the entries are looked at page by
+page on a thread, which costs little, and only keys for which something can be done now are worked on, several at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack
+from collections.abc import Iterable
+from functools import partial
 from typing import Final
 
-from abixio.errors import AbixioError, VolumeError
-from abixio.store.commit import Committer
+from abixio.errors import AbixioError, DataLost, Overloaded, VolumeError
 from abixio.store.lane import Lane
+from abixio.store.mend import Mender
+from abixio.store.pace import Pace, paced
 from abixio.store.resolve import Fate, Version, View
-from abixio.store.settle import Settler, drop
-from abixio.volume.interface import Head, RowId, State
+from abixio.store.settle import hides
+from abixio.volume.interface import RowId, State
 
 _log = logging.getLogger(__name__)
 
 PAUSE: Final = 1.0
-"""Seconds between passes: what a volume missed is healed within seconds of its return."""
+"""Seconds between passes that found nothing to do: what a volume missed is healed within seconds of its return."""
 PAGE: Final = 1000
-"""Entries looked at per volume and pass."""
+"""Entries looked at per volume and page: 0.1 s of a thread."""
+PAGES: Final = 4
+"""Pages of a pass in which nothing can be done now: so few seconds of each minute are spent on looking."""
+AT_ONCE: Final = 16
+"""Keys in work: their rows share transactions and syncs, and a client between them waits for no more than 3 ms of them."""
 LONGEST: Final = 300.0
-"""Seconds a key that cannot be settled now waits at most for the next try."""
+"""Seconds a key that cannot be settled now waits at most for the next try; all are tried when a volume comes back."""
+REMEMBERED: Final = 10_000
+"""Keys for which the next try is remembered: 3 MiB. Those beyond are tried whenever their page comes up."""
 
 Key = tuple[bytes, bytes]
 
@@ -32,12 +42,17 @@ Key = tuple[bytes, bytes]
 class Journal:
     """Runs passes over the unsettled rows of all volumes."""
 
-    def __init__(self, committer: Committer, settler: Settler) -> None:
-        self._committer = committer
-        self._settler = settler
-        self._pool = committer.pool
+    def __init__(self, mender: Mender) -> None:
+        self._mender = mender
+        self._settler = mender.settler
+        self._pool = mender.pool
         self._later: dict[Key, tuple[float, float]] = {}
+        """When a key is tried again, and after which pause."""
         self._cursor: dict[int, RowId | None] = {}
+        self._seen: tuple[object, ...] = ()
+        """Which volumes were up in the last pass."""
+        self._worked = False
+        """Whether the last pass found something to do."""
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -51,96 +66,119 @@ class Journal:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
 
+    @property
+    def waiting(self) -> int:
+        """Keys that could not be brought to rest, and wait for their next try."""
+        return len(self._later)
+
     async def _work(self) -> None:
         while True:
             self._settler.wake()  # files that a reader held, or that were too many for one cycle
+            self._worked = False
             try:
                 await self.run_once()
             except AbixioError as error:
                 _log.warning("repair goes on later: %s", error)
-            await asyncio.sleep(PAUSE)
+            # After a page of keys that cannot be settled the next one comes at once too: they wait by themselves now.
+            await asyncio.sleep(0 if self._worked and len(self._later) < REMEMBERED else PAUSE)
 
+    # ---- one pass ----------------------------------------------------------------------------------------------------
     async def run_once(self) -> int:
-        """One pass over at most PAGE entries of each volume; returns how many keys came to rest."""
+        """Work off the next page in which there is something to do; returns how many keys came to rest."""
+        self._look_around()
+        for _ in range(PAGES):
+            keys = await self._page()
+            if not keys:
+                break
+            now = self._pool.loop.time()
+            due = [key for key in keys if self._later.get(key, (0.0, 0.0))[0] <= now]
+            if chosen := await paced(self._pool, partial(self._workable, due)):
+                self._worked = True
+                return await self._settle_all(chosen)
+            if not any(self._cursor.values()):
+                break
+        return 0
+
+    def _look_around(self) -> None:
+        """When a volume came back, everything is due, from the start."""
+        pool = self._pool
+        seen = (frozenset(lane.slot for lane in pool.up()), frozenset(pool.filling), frozenset(pool.regressed))
+        if seen != self._seen:
+            self._seen = seen
+            self._later.clear()
+            self._cursor.clear()
+        now = pool.loop.time()
+        self._later = {key: later for key, later in self._later.items() if later[0] > now - LONGEST}
+
+    async def _page(self) -> set[Key]:
+        """The keys of the next page of each volume."""
         keys: set[Key] = set()
         for lane in self._pool.up():
             keys |= await self._entries(lane)
-        now, done = self._pool.loop.time(), 0
-        self._later = {key: later for key, later in self._later.items() if later[0] > now - LONGEST}
-        for key in keys:
-            if self._later.get(key, (0.0, 0.0))[0] <= now:
-                done += await self._try(key)
-        return done
+        return keys
 
     async def _entries(self, lane: Lane) -> set[Key]:
         """The next page of a volume's entries; from the start again after the last."""
         try:
-            after = self._cursor.get(lane.slot)
-            ids = await self._pool.loop.run_in_executor(self._pool.executor, lane.volume.unsettled, after, PAGE)
-        except VolumeError as error:
+            ids = await lane.ask(partial(lane.volume.unsettled, self._cursor.get(lane.slot), PAGE))
+        except (VolumeError, Overloaded) as error:
             self._pool.lost(lane, error)
+            return set()
+        except TimeoutError:  # its breaker knows
             return set()
         self._cursor[lane.slot] = ids[-1] if len(ids) == PAGE else None
         return {(id.space, id.key) for id in ids if not self._settler.busy(id)}
 
+    def _workable(self, keys: Iterable[Key], pace: Pace) -> list[Key]:
+        """On a thread: the keys for which something can be done."""
+        asker = self._mender.committer.asker
+        return [key for key in keys if not at_rest(asker.blocking(*key, lambda view: False, pace))]
+
+    async def _settle_all(self, keys: list[Key]) -> int:
+        """Work on several keys at a time; returns how many came to rest."""
+        rest = iter(keys)
+
+        async def work() -> int:
+            done = 0
+            for key in rest:
+                done += await self._try(key)
+            return done
+
+        return sum(await asyncio.gather(*(work() for _ in range(min(AT_ONCE, len(keys))))))
+
     async def _try(self, key: Key) -> bool:
         try:
-            settled = await self.settle(*key)
+            settled = (await self._mender.settle(*key)).settled
         except AbixioError as error:
             _log.info("key %r stays unsettled: %s", key[1], error)
             settled = False
         if settled:
             self._later.pop(key, None)
-        else:
+        elif key in self._later or len(self._later) < REMEMBERED:
             delay = min(2 * self._later.get(key, (0.0, PAUSE / 2))[1], LONGEST)
             self._later[key] = self._pool.loop.time() + delay, delay
         return settled
 
-    # ---- one key -----------------------------------------------------------------------------------------------------
-    async def settle(self, space: bytes, key: bytes) -> bool:
-        """Bring one key to rest as far as the volumes allow; True when nothing is left to do."""
-        committer = self._committer
-        owner = self._upload_of(committer.look(space, key))
-        async with AsyncExitStack() as held:
-            if owner is not None:
-                await held.enter_async_context(committer.locks.shared(*owner))
-            await held.enter_async_context(committer.locks.exclusive(space, key))
-            if owner is not None and committer.glance(*owner) is None:
-                return await self._orphan(committer.look(space, key))
-            await committer.resolve(committer.look(space, key))
-            view = committer.look(space, key)
-            for version in view.versions:
-                if view.judge(version) is Fate.COMMITTED:
-                    return len(await committer.spread(view, version)) == self._pool.n
-                await self._collect(view, version)
-        return True
 
-    @staticmethod
-    def _upload_of(view: View) -> tuple[bytes, bytes] | None:
-        """The space and key of the upload that a part belongs to."""
-        record = view.versions[0].record if view.versions else None
-        return (record.upload[:16], record.upload[16:]) if record is not None and record.kind == "part" else None
-
-    async def _orphan(self, view: View) -> bool:
-        """A part of an upload that has ended goes, wherever it is."""
-        for lane in self._pool.up():
-            for row in view.rows.get(lane.slot, []):
-                await lane.apply((drop(row), Head(row.id.space, row.id.key, None)), durable=False)
-        self._settler.wake()
-        return True
-
-    async def _collect(self, view: View, version: Version) -> None:
-        """An aborted row: goes once every slot holds it as aborted, in a way that survives a power cut."""
-        if len(view.rows) < self._pool.n or view.vouching < self._pool.n:
-            return
-        rows = version.copies
-        if len(rows) < self._pool.n or any(row.state is not State.ABORTED for row in rows.values()):
-            lanes, stored = self._pool.up(), version.stored
-            await self._committer.insert(version.id, version.record, State.ABORTED, lanes, None, view, stored=stored)
-            return
-        if len(await self._settler.barrier()) < self._pool.n:
-            return
-        for lane in self._pool.up():
-            head = self._committer.head(version.id, version.record, State.ABORTED, view, lane.slot)
-            await lane.apply((drop(rows[lane.slot]), head), durable=False)
-        self._settler.wake()
+def at_rest(view: View) -> bool:
+    """Whether nothing can be done for a key until another volume comes back."""
+    if view.heard.keys() != view.rows.keys():
+        return False  # a rotten row
+    committed: list[Version] = []
+    for version in view.versions:
+        try:
+            fate = view.judge(version)
+        except DataLost:
+            return True
+        row = next(iter(version.copies.values()))
+        if any(hides(newer.record, row) for newer in committed):
+            return False  # to be purged
+        if fate is Fate.COMMITTED:
+            committed.append(version)
+            if version.present.keys() != view.rows.keys() or any(x.state is not State.COMMITTED for x in version.copies.values()):
+                return False
+            if len(version.present) == view.n:
+                return False  # only its entries are left
+        elif fate is not Fate.ABORTED or version.copies.keys() != view.rows.keys() or len(view.rows) == view.n:
+            return False
+    return True

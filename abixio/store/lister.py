@@ -15,6 +15,7 @@ from typing import Final, Literal
 from abixio.errors import CatalogCorrupt, Unavailable, VolumeError
 from abixio.store.commit import Committer, Found
 from abixio.store.lane import Lane
+from abixio.store.pace import Pace
 from abixio.store.record import unpack
 from abixio.store.resolve import Fate
 from abixio.volume.interface import Row, State
@@ -69,11 +70,13 @@ def rolled(query: Query, key: bytes) -> bytes | None:
 
 
 class Lister:
-    """Makes pages. Runs in a thread; touches nothing but the volumes' reading side."""
+    """Makes a page. Runs in a thread; touches nothing but the volumes' reading side. Slow volumes are asked when the others are
+    not enough."""
 
-    def __init__(self, committer: Committer) -> None:
+    def __init__(self, committer: Committer, pace: Pace) -> None:
         self._committer = committer
         self._pool = committer.pool
+        self._pace = pace
 
     def page(self, query: Query) -> Page:
         """Unavailable when too few volumes answer to rule out what they do not show."""
@@ -89,6 +92,23 @@ class Lister:
             if following is None or (stop is not None and following >= stop):
                 return page
             position = following
+
+    def first(self, space: bytes) -> set[bytes]:
+        """The first keys of a space as each volume by itself would list them."""
+        keys = set[bytes]()
+        heard = 0
+        for lane in self._lanes():
+            if not lane.well and heard >= self._pool.quorum.r:
+                break
+            with suppress(VolumeError), self._pace.at(lane):
+                keys.update(row.id.key for row in lane.volume.scan(space, b"", None, BATCH))
+                heard += 1
+        return keys
+
+    def _lanes(self) -> list[Lane]:
+        """Those whose silence counts, slow ones last."""
+        lanes = [lane for lane in self._pool.up() if lane.slot not in self._pool.filling]
+        return sorted(lanes, key=lambda lane: not lane.well)
 
     def _take(self, query: Query, page: Page, keys: list[bytes], rows: dict[bytes, Row]) -> bytes | None:
         """Add what is visible of `keys`; returns where to go on when the rest of the range belongs to a common prefix."""
@@ -121,7 +141,7 @@ class Lister:
         if row is not None and row.state is State.COMMITTED:
             with suppress(CatalogCorrupt):
                 return Found(unpack(row.record), {})
-        view = self._committer.look(space, key)
+        view = self._committer.look(space, key, self._pace)
         if not view.versions:
             return False
         if view.judge(view.versions[0]) is not Fate.COMMITTED:
@@ -132,10 +152,12 @@ class Lister:
         self, space: bytes, start: bytes, stop: bytes | None, limit: int
     ) -> tuple[list[bytes], dict[bytes, Row], bytes | None]:
         """Keys that may be listed, in order; the rows that need no rule; where the range ended if there may be more."""
-        lanes = [lane for lane in self._pool.up() if lane.slot not in self._pool.filling]
+        lanes = self._lanes()
         heard, pending, end = 0, set[bytes](), None
         most = max(limit, LEAST)
         for lane in lanes:
+            if not lane.well and heard >= self._pool.quorum.r:
+                break
             found = self._journal(lane, space, start, stop, most)
             if found is None:
                 continue
@@ -154,17 +176,13 @@ class Lister:
         return sorted(keys), {row.id.key: row for row in rows if row.id.key not in pending}, None if end is None else end + b"\0"
 
     def _journal(self, lane: Lane, space: bytes, start: bytes, stop: bytes | None, limit: int) -> list[bytes] | None:
-        try:
+        with suppress(VolumeError), self._pace.at(lane):
             return lane.volume.unsettled_keys(space, start, stop, limit)
-        except VolumeError as error:
-            self._pool.lost(lane, error)
-            return None
+        return None
 
     def _scan(self, lanes: list[Lane], space: bytes, start: bytes, stop: bytes | None, limit: int) -> list[Row]:
         """From the first volume that can."""
         for lane in lanes:
-            try:
+            with suppress(VolumeError), self._pace.at(lane):
                 return lane.volume.scan(space, start, stop, limit)
-            except VolumeError as error:
-                self._pool.lost(lane, error)
         raise Unavailable("no volume could be listed")

@@ -107,7 +107,8 @@ def _finish_new_pool(plan: Plan, found: Sequence[Found]) -> None:
     if len(missing) != len(blanks):
         known = next(iter(plan.present.values())).path
         raise StartupError(
-            f"{known}: belongs to a new pool of {plan.n} volumes whose making was cut short; name the same directories as then"
+            f"{known}: belongs to a new pool of {plan.n} volumes whose making was cut short; name the same directories as then, "
+            "or empty them all to begin anew"
         )
     plan.fresh = dict(zip(missing, blanks, strict=True))
     plan.identity = replace(plan.identity, epoch=1)

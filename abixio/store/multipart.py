@@ -114,7 +114,7 @@ class Uploads:
         """While inside, the upload can be neither completed nor aborted. NoSuchUpload."""
         space, name = upload_name(bucket, key, upload_id)
         async with self._committer.locks.shared(space, name):
-            found = self._committer.glance(space, name)
+            found = await self._committer.seen(space, name)
             if found is None:
                 raise NoSuchUpload(upload_id)
             yield found.record
@@ -128,9 +128,9 @@ class Uploads:
         layout = upload.record.layout
         assert layout is not None
         space, name = bytes.fromhex(upload_id), number.to_bytes(4, "big")
-        self._committer.admit(space, name, layout.k)
+        enough = self._committer.quorum(await self._committer.admit(space, name, layout.k), layout.k)
         owner = b"".join(upload_name(bucket, key, upload_id))
-        received = await receive(self._pool, layout, number, source, self._pool.config.etag, real_md5, allow_inline=False)
+        received = await receive(self._pool, layout, number, source, self._pool.config.etag, real_md5, False, enough)
 
         def build(seq: int, w: int, found: Found | None) -> Record:
             return Record(

@@ -58,6 +58,7 @@ class Objects:
         return await open_reader(self._pool, found.record, found.rows)
 
     async def _found(self, bucket: Bucket, key: str) -> Found:
+        self._pool.asked += 1
         found = await self._committer.current(bucket.space, key.encode())
         if found is None:
             raise NoSuchKey(key)
@@ -81,10 +82,11 @@ class Objects:
         """Store an object. Refusals that need no body come before the first read of `source`."""
         name = key.encode()
         layout = self.layout(certain(bucket), spec.ftt, name)
-        self._committer.admit(bucket.space, name, layout.k)
+        view = await self._committer.admit(bucket.space, name, layout.k)
         if spec.condition is not always:
             check_against(spec.condition, await self._committer.current(bucket.space, name))
-        received = await receive(self._pool, layout, 1, source, self._pool.config.etag, spec.real_md5)
+        enough = self._committer.quorum(view, layout.k)
+        received = await receive(self._pool, layout, 1, source, self._pool.config.etag, spec.real_md5, enough=enough)
 
         def build(seq: int, w: int, found: Found | None) -> Record:
             return Record(
@@ -100,8 +102,8 @@ class Objects:
         self, received: Received, build: Build, condition: Condition, keeping: AbstractAsyncContextManager[object]
     ) -> Record:
         """Finish the shards, then commit their record, inside `keeping`; when any of it fails, nothing stays behind."""
-        provisional = build(self._committer.clock.tick(), 0, None)
         try:
+            provisional = build(self._committer.clock.tick(), 0, None)
             async with keeping:
                 holders = await received.finish(pack(provisional))
                 draft = Draft(
@@ -114,6 +116,8 @@ class Objects:
         except BaseException:
             await received.discard()
             raise
+        finally:
+            received.release()
 
     async def delete(self, bucket: Bucket, key: str, condition: Condition = always) -> bool:
         """True when there was an object. Deleting nothing writes nothing."""
@@ -137,6 +141,7 @@ class Objects:
     # ---- tasks -------------------------------------------------------------------------------------------------------
     async def sheltered(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a commit to its end also when the client that asked for it goes away."""
+        self._pool.asked += 1
         task = self._pool.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._forget)

@@ -9,6 +9,7 @@ from typing import Final
 
 from abixio.codec.checksum import block_seed, check_blocks
 from abixio.errors import VolumeError
+from abixio.store.assembly import FILLING
 from abixio.store.lane import Lane
 from abixio.store.pool import Pool
 from abixio.store.record import Part, unpack
@@ -18,10 +19,14 @@ from abixio.volume.interface import Head, Note, Row, RowId, State, Volume
 
 _log = logging.getLogger(__name__)
 
+SINCE: Final = "since"
+"""Note of a filling volume: the seq above which its silence counts."""
+
 PAGE: Final = 1000
 """Journal entries per look."""
+BLANK: Final = 1
 REGRESSED: Final = 2
-"""The note `filling` of a volume that went back in time; 1 for one that was blank."""
+"""The note `filling` of a volume that was blank, and of one that went back in time."""
 
 
 async def newest_seq(pool: Pool) -> int:
@@ -30,21 +35,53 @@ async def newest_seq(pool: Pool) -> int:
 
 
 async def mark_regressed(pool: Pool) -> None:
-    """A volume whose commit counter is behind what its peers recorded was restored from an older state: it is filling."""
+    """A volume whose commit counter is behind what its peers recorded was restored from an older state: it is filling, and what
+    only it shows may have been deleted since. One that never held a row is just blank.
+
+    The counter then goes on above what they recorded. Or one of them that was away meanwhile could take the volume for older
+    once more, long after it was filled.
+    """
     notes = {lane.slot: await _notes(lane) for lane in pool.up()}
+    older: set[int] = set()
     for lane in pool.up():
         own = notes[lane.slot]
         recorded = max((other.get(f"peer{lane.slot}", 0) for slot, other in notes.items() if slot != lane.slot), default=0)
-        if own.get("filling") == REGRESSED:
-            pool.regressed.add(lane.slot)
-        elif lane.slot not in pool.filling and own.get("commits", 0) < recorded:
-            _log.warning("volume %d is older than its peers remember: its silence does not count until it is compared", lane.slot)
+        behind = own.get("commits", 0) < recorded
+        if own.get(FILLING) == REGRESSED or (behind and own.get("seq", 0)):
             pool.filling.add(lane.slot)
             pool.regressed.add(lane.slot)
+        if behind:
+            older.add(lane.slot)
+            state = REGRESSED if lane.slot in pool.regressed else BLANK
+            if state == REGRESSED:
+                _log.warning("volume %d is older than its peers remember, and counts again once it was compared", lane.slot)
+            pool.filling.add(lane.slot)
             try:
-                await lane.apply((Note("filling", REGRESSED),), durable=True)
+                await lane.apply((Note(FILLING, state), Note("commits", recorded)), durable=True)
             except VolumeError as error:
                 lane.fail(error)
+    await _date_silence(pool, notes, older)
+
+
+async def _date_silence(pool: Pool, notes: Mapping[int, Mapping[str, int]], older: set[int]) -> None:
+    """From which seq on the silence of a filling volume counts; `older`: those whose own word for it is not to be trusted.
+
+    What was answered before it came is on H - 1 other volumes at least, and R others that are not filling meet them: so no such
+    row has a seq above all that these R ever held. The clock starts above that: every write with the volume has a greater one.
+    """
+    whole = [notes[lane.slot] for lane in pool.up() if lane.slot not in pool.filling]
+    known = [own["seq"] for own in whole if "seq" in own]
+    for lane in [lane for lane in pool.up() if lane.slot in pool.filling]:
+        since = 0 if lane.slot in older else notes[lane.slot].get(SINCE, 0)
+        if not since and len(known) >= pool.quorum.r:
+            since = max(1, *known, notes[lane.slot].get("seq", 0))
+            try:
+                await lane.apply((Note(SINCE, since),), durable=True)
+            except VolumeError as error:
+                lane.fail(error)
+                continue
+        if since:
+            pool.since[lane.slot] = since
 
 
 async def _notes(lane: Lane) -> Mapping[str, int]:

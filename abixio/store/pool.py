@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from abixio.config import Config
-from abixio.errors import AbixioError
+from abixio.errors import AbixioError, Overloaded, VolumeError
+from abixio.store.breaker import State
 from abixio.store.lane import Lane
 from abixio.store.record import Record
 from abixio.volume.interface import Volume
@@ -21,6 +24,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+MAX_MAPS: Final = 32_768
+"""Maps of shards at a time: half of what Linux gives a process (vm.max_map_count), for threads and memory need maps too."""
+FILES_SHARE: Final = 4
+"""A quarter of the descriptors is for shards being written: half is for connections, the rest for catalogs and reads."""
+LOOKERS: Final = 8
+"""Listings and searches of the journal at a time: 256 descriptors on 16 volumes; more would only wait for a processor."""
+QUIET: Final = 30.0
+"""Seconds between two lines of log on errors of one volume."""
 MAX_BAD: Final = 10_000
 """Bad shards remembered between repairs: some MiB. What is forgotten, the next read of it reports again."""
 
@@ -42,6 +53,35 @@ class Quorum:
         return self.n - self.h + 1
 
 
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How a volume is: "up", "slow", "down" (it will be tried again), "failed" (out until the next start), "missing"."""
+
+    state: str
+    why: str
+    """Of one that is up: what the last write that failed said."""
+    since: float
+    """Seconds since 1970; 0: since the start."""
+
+
+class Places:
+    """So many of something that a process has only so many of."""
+
+    def __init__(self, most: int, users: str) -> None:
+        self.most = most
+        self.taken = 0
+        self._users = users
+
+    def take(self, count: int) -> None:
+        """Overloaded when there are not so many left."""
+        if self.taken + count > self.most:
+            raise Overloaded(f"{self.taken} of {self.most} files are open for {self._users}")
+        self.taken += count
+
+    def give_back(self, count: int) -> None:
+        self.taken -= count
+
+
 class Pool:
     """Lanes by slot; None where a member is missing. Everything here is used from the event loop only."""
 
@@ -53,13 +93,27 @@ class Pool:
         self.quorum = Quorum(n)
         self.config = config
         self.executor = executor
+        self.lookers = ThreadPoolExecutor(LOOKERS, thread_name_prefix="looker")
+        """For jobs that ask all catalogs: each thread keeps two descriptors for each of them."""
         self.buffers = buffers
         self.loop = loop
         self.lanes: list[Lane | None] = [Lane(volumes[slot], loop) if slot in volumes else None for slot in range(n)]
         self.filling = set(filling)
         self.regressed: set[int] = set()
+        self.since: dict[int, int] = {}
+        """Of filling volumes: the seq above which their silence counts."""
+        self.asked = 0
+        """Requests of clients for objects so far: background work steps back while it grows."""
+        self.maps = Places(MAX_MAPS, "reads")
+        self.files = Places(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // FILES_SHARE, "uploads")
         self.pins: Counter[bytes] = Counter()
+        """Write ids whose files somebody reads: they are not unlinked meanwhile."""
+        self.writing: Counter[bytes] = Counter()
+        """Write ids whose files are made, or are there, for a row that is not: they are no orphans."""
         self.bad: dict[tuple[bytes, int], Record] = {}
+        """Shards, by write id and slot, that reads found missing or corrupt, and the records that name them."""
+        self.making: dict[tuple[bytes, int], asyncio.Future[None]] = {}
+        """Shards, by write id and slot, that are being made again: nobody makes one of them a second time meanwhile."""
 
     @property
     def durable(self) -> bool:
@@ -75,26 +129,73 @@ class Pool:
         return sum(slot not in self.filling for slot in slots)
 
     def lost(self, lane: Lane, error: AbixioError) -> None:
-        """A volume failed to answer a read: said once per error, the volume stays in service."""
-        _log.warning("volume %d: %s", lane.slot, error)
+        """A volume failed to answer. Said now and then; its breaker decides what follows."""
+        if isinstance(error, VolumeError):
+            lane.erred(error)
+        now = self.loop.time()
+        if now >= lane.quiet_until:
+            _log.warning("volume %d: %s%s", lane.slot, error, f" ({lane.unsaid} more errors)" if lane.unsaid else "")
+            lane.quiet_until, lane.unsaid = now + QUIET, 0
+        else:
+            lane.unsaid += 1
 
-    def spare_thread(self, hung: asyncio.Future[Any]) -> None:
+    def condition(self, slot: int) -> Condition:
+        """How a volume is."""
+        lane = self.lanes[slot]
+        if lane is None:
+            return Condition("missing", "it was not there, or could not be opened, when the server started", 0.0)
+        breaker = lane.breaker
+        if lane.failed is not None:
+            return Condition("failed", str(lane.failed), breaker.since)
+        if not lane.up and breaker.state is not State.DOWN:
+            return Condition("down", "a call on it hangs", breaker.since)
+        return Condition(breaker.state.value, breaker.why or str(lane.trouble or ""), breaker.since)
+
+    def spare_thread(self, hung: asyncio.Future[Any], executor: ThreadPoolExecutor | None = None) -> None:
         """That job keeps its thread for as long as its disk hangs: another thread takes its place meanwhile. Or as many reads as
         there are threads, all on one hung disk, would stop everybody."""
-        self.executor._max_workers += 1
-        hung.add_done_callback(self._returned)
+        short = executor or self.executor
+        short._max_workers += 1
+        hung.add_done_callback(lambda job: self._returned(short))
 
-    def _returned(self, _job: asyncio.Future[Any]) -> None:
-        self.executor._max_workers -= 1
+    @staticmethod
+    def _returned(executor: ThreadPoolExecutor) -> None:
+        executor._max_workers -= 1
 
-    def report_bad(self, record: Record, slot: int) -> None:
+    @contextmanager
+    def writes(self, write_ids: Collection[bytes]) -> Iterator[None]:
+        """While inside, files of those ids are in the making."""
+        self.writing.update(write_ids)
+        try:
+            yield
+        finally:
+            let_go(self.writing, write_ids)
+
+    @contextmanager
+    def reads(self, write_ids: Collection[bytes]) -> Iterator[None]:
+        """While inside, files of those ids are not unlinked."""
+        self.pins.update(write_ids)
+        try:
+            yield
+        finally:
+            let_go(self.pins, write_ids)
+
+    def report_bad(self, record: Record, write_id: bytes, slot: int) -> None:
         """A read met a shard that is gone or rotten: remembered for repair, up to MAX_BAD of them."""
-        for write_id in record.write_ids:
-            if len(self.bad) < MAX_BAD:
-                self.bad.setdefault((write_id, slot), record)
+        if len(self.bad) < MAX_BAD:
+            self.bad.setdefault((write_id, slot), record)
 
     async def close(self) -> None:
         """Finish what is queued and close every volume."""
+        self.lookers.shutdown(wait=False, cancel_futures=True)
         for lane in self.lanes:
             if lane is not None:
                 await lane.close()
+
+
+def let_go(held: Counter[bytes], write_ids: Iterable[bytes]) -> None:
+    """One user of each of them less."""
+    for write_id in write_ids:
+        held[write_id] -= 1
+        if not held[write_id]:
+            del held[write_id]

@@ -15,9 +15,9 @@ from abixio.message import Buffer
 from abixio.store.decoder import Decoder
 from abixio.store.layout import Stripe, stripe_at, stripe_size, stripes
 from abixio.store.openpart import OpenPart
-from abixio.store.pool import Pool
+from abixio.store.pool import Pool, let_go
 from abixio.store.record import Record
-from abixio.store.sources import Copies, read_inline
+from abixio.store.sources import Copies, at_hand, whole
 from abixio.store.types import ObjectInfo, Reader, info_of
 from abixio.volume.interface import Row
 
@@ -33,7 +33,8 @@ async def open_reader(pool: Pool, record: Record, rows: Mapping[int, Row]) -> Re
         return BytesReader(info_of(record), b"")
     copies = Copies(record, record.layout, rows)
     if copies.inline:
-        return BytesReader(info_of(record), read_inline(pool, copies))
+        data = at_hand(pool, copies)
+        return BytesReader(info_of(record), await _wait_for(pool, copies) if data is None else data)
     reader = StripeReader(pool, copies)
     try:
         await reader.open()
@@ -41,6 +42,15 @@ async def open_reader(pool: Pool, record: Record, rows: Mapping[int, Row]) -> Re
         await reader.aclose()
         raise
     return reader
+
+
+async def _wait_for(pool: Pool, copies: Copies) -> bytes:
+    """An object in the catalogs, by a thread that waits for the disks."""
+    part = OpenPart(pool, copies, copies.record.parts[0])
+    try:
+        return await part.run(whole)
+    finally:
+        part.close()
 
 
 class BytesReader:
@@ -115,11 +125,7 @@ class StripeReader:
         if self._closed:
             return
         self._closed = True
-        pins = self._pool.pins
-        for write_id in self._copies.record.write_ids:
-            pins[write_id] -= 1
-            if not pins[write_id]:
-                del pins[write_id]
+        let_go(self._pool.pins, self._copies.record.write_ids)
         self._ready = None
         self._memory = self._pool.buffers.loan()
         self._forget_ahead()

@@ -1,15 +1,20 @@
 """The rule *Resolve* (docs/design.md, Commit): what became of a row, judged from what the volumes show. No I/O.
 
 Counts: c copies pending or committed, a copies aborted, x slots that the writer addressed and that are silent, g all
-silent slots. A slot is silent when its volume is down, or is filling and shows no row: an empty disk is never evidence.
+silent slots. A slot is silent when its volume is down, or is filling and shows no row: an empty disk is no evidence of what
+was there before it. Of rows that were written since it joined its silence counts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
+from types import MappingProxyType
+
+from msgspec import structs
 
 from abixio.errors import CatalogCorrupt, DataLost
 from abixio.store.record import Record, unpack
@@ -79,16 +84,30 @@ class View:
     filling: frozenset[int]
     regressed: frozenset[int] = frozenset()
     """Filling volumes that went back in time: what only they show may have been deleted since."""
+    heard: dict[int, list[Row]] = field(default_factory=dict)
+    """The same with the rows of volumes that count as silent for an unsound record."""
+    since: Mapping[int, int] = field(default_factory=dict)
+    """Filling volumes that took part in every write with a seq above that: of those their silence says that they have no row."""
 
     @classmethod
     def of(
-        cls, n: int, rows: dict[int, list[Row]], filling: frozenset[int], regressed: frozenset[int] = frozenset()
+        cls, n: int, rows: dict[int, list[Row]], filling: frozenset[int], regressed: frozenset[int] = frozenset(),
+        since: Mapping[int, int] = MappingProxyType({}),
     ) -> View:
-        """A view in which a volume that shows an unsound record, where others show another, counts as silent."""
-        seen: dict[RowId, bytes] = {}
-        if any(seen.setdefault(row.id, row.record) != row.record for own in rows.values() for row in own):
-            rows = {slot: own for slot, own in rows.items() if all(_sound(row) for row in own)}
-        return cls(n, rows, filling, regressed)
+        """A view in which a volume that shows an unsound record counts as silent, unless all do.
+
+        Records of which several volumes show the same bytes, and no volume others, are not looked at: that costs time.
+        """
+        copies: dict[RowId, list[bytes]] = {}
+        heard = rows
+        for own in rows.values():
+            for row in own:
+                copies.setdefault(row.id, []).append(row.record)
+        doubtful = {id for id, found in copies.items() if len(found) < min(2, len(rows)) or any(r != found[0] for r in found)}
+        if doubtful:
+            sound = {slot: own for slot, own in rows.items() if all(row.id not in doubtful or _sound(row) for row in own)}
+            rows = sound or rows
+        return cls(n, rows, filling, regressed, heard, since)
 
     @cached_property
     def versions(self) -> list[Version]:
@@ -130,7 +149,7 @@ class View:
             return Fate.COMMITTED
         if aborted >= self.n - w + 1:
             return Fate.ABORTED
-        silent = [s for s in range(self.n) if s not in copies and (s not in self.rows or s in self.filling)]
+        silent = [s for s in range(self.n) if s not in copies and not self._denies(s, version.id)]
         addressed = 0
         for row in copies.values():
             addressed |= row.to
@@ -140,3 +159,18 @@ class View:
         if present >= version.k and len(self.rows) >= w and not may_abort:
             return Fate.FINISH
         return Fate.OPEN
+
+    def _denies(self, slot: int, id: RowId) -> bool:
+        """Whether that a volume shows no such row means that it has none. (A rev does not tell when it was made.)"""
+        if slot not in self.rows:
+            return False
+        return slot not in self.filling or (id.rev == 0 and id.seq > self.since.get(slot, id.seq))
+
+
+def same_content(a: Record, b: Record) -> bool:
+    """Whether two records of one version show the same to every client, and differ in their layout at most."""
+    plain = [
+        structs.replace(x, w=0, rev=0, layout=None, parts=tuple(structs.replace(part, write_id=b"") for part in x.parts))
+        for x in (a, b)
+    ]
+    return plain[0] == plain[1]

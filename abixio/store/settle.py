@@ -18,7 +18,7 @@ from abixio.errors import AbixioError, CatalogCorrupt
 from abixio.store.lane import Lane
 from abixio.store.pool import Pool
 from abixio.store.record import Record, unpack
-from abixio.volume.interface import Change, Drop, Mark, Note, Op, Row, RowId, Settle, State
+from abixio.volume.interface import Change, Drop, Head, Mark, Note, Op, Row, RowId, Settle, State, Volume
 
 _log = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ class Settler:
             if second:
                 await self._each(lambda lane: self._collect_lane(lane, second))
             for id, entry in fresh.items():
-                if entry.record.kind == "tombstone" and entry.purged == everybody and not self.pool.filling:
+                if entry.record.kind == "tombstone" and entry.purged == everybody:
                     self._round_two[id] = entry.record
         finally:
             self._running = set()
@@ -128,12 +128,9 @@ class Settler:
 
         async def one(lane: Lane) -> None:
             try:
-                commits = lane.volume.notes().get("commits", 0)
-                await lane.run(lane.volume.barrier)
+                safe[lane.slot] = await lane.run(partial(_sync, lane.volume))
             except AbixioError as error:
                 self.pool.lost(lane, error)
-                return
-            safe[lane.slot] = commits
 
         await self._each(one)
         done = set(safe)
@@ -194,6 +191,7 @@ class Settler:
         start = b""
         while rows := lane.volume.history(upload, start, GARBAGE):
             ops += [drop(row) for row in rows]
+            ops += [Head(upload, key, None) for key in dict.fromkeys(row.id.key for row in rows)]
             start = rows[-1].id.key + b"\0"
         return ops
 
@@ -233,6 +231,13 @@ class Settler:
         return not any(answers)
 
 
+def _sync(volume: Volume) -> int:
+    """A barrier; returns the commit counter that it covers."""
+    commits = volume.notes().get("commits", 0)
+    volume.barrier()
+    return commits
+
+
 def drop(row: Row) -> Drop:
     """Delete that row and let go of its shards."""
     try:
@@ -243,4 +248,6 @@ def drop(row: Row) -> Drop:
 
 def hides(record: Record, row: Row) -> bool:
     """Whether a committed record makes that row of the same key invisible for good."""
-    return record.hides == "older" and (row.id.seq, row.id.rev) < (record.seq, record.rev)
+    if row.id.seq == record.seq:
+        return row.id.rev < record.rev  # the same version, as it was before
+    return record.hides == "older" and row.id.seq < record.seq

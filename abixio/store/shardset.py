@@ -1,7 +1,8 @@
 """The shard files of one upload in the making: one on each lane, written stripe by stripe, finished or removed together.
 
-A lane that errs, or takes longer than its deadline, leaves the set and the others go on. What it has not begun is taken
-back at once, so that a hung disk keeps no memory but that of the one write it hangs in.
+A lane that errs, or takes longer than its deadline, leaves the set and the others go on. So does a slow one for which the
+others, being enough, would have to wait. What it has not begun is taken back at once, so that a hung disk keeps no memory but
+that of the one write it hangs in.
 
 Lanes write at the same time, each on its own thread. Where volumes share a device, writing one after another is to be
 preferred; `ShardSet.write` is the one place that knows.
@@ -17,7 +18,7 @@ from functools import partial
 from typing import Final
 
 from abixio.config import MIB
-from abixio.errors import InsufficientStorage, Overloaded, Unavailable, VolumeError, VolumeFull
+from abixio.errors import Exhausted, InsufficientStorage, Overloaded, Unavailable, VolumeError, VolumeFull
 from abixio.store.buffers import StripeBuffer
 from abixio.store.lane import Lane
 from abixio.volume.interface import ShardWriter
@@ -27,6 +28,10 @@ WRITE_DEADLINE: Final = 30.0
 SYNC_RATE: Final = 16 * MIB
 """Bytes per second that a sync must reach beyond WRITE_DEADLINE: all of a shard may still be in the page cache, and this
 is a tenth of what one slow hard disk does."""
+LAG: Final = 5.0
+"""Seconds for one write after which a lane for which all others wait is slow; a sync has more, as above."""
+CHECK: Final = 0.5
+"""Seconds between looks at lanes that became slow."""
 REMOVE_WAIT: Final = 5.0
 """Seconds to wait until the files of a failed upload are gone; the removal goes on without the waiter."""
 
@@ -40,6 +45,7 @@ class _Call:
         self.stripe = stripe
         self.buffer = buffer
         self.deadline = deadline
+        """When the lane leaves; WRITE_DEADLINE - LAG seconds before, it becomes slow."""
         self.future: asyncio.Future[None] | None = None
         self._body = [body]
 
@@ -92,10 +98,14 @@ class _Shard:
 class ShardSet:
     """Shards by shard index. Used on the event loop."""
 
-    def __init__(self, lanes: Mapping[int, Lane], least: int, write_id: bytes, loop: asyncio.AbstractEventLoop) -> None:
-        """Unavailable when there are fewer than `least` lanes; the same error later, when fewer are left."""
+    def __init__(
+        self, lanes: Mapping[int, Lane], least: int, write_id: bytes, loop: asyncio.AbstractEventLoop, enough: int | None = None,
+    ) -> None:
+        """Unavailable when there are fewer than `least` lanes; the same error later, when fewer are left. With `enough` of them
+        slow ones are not waited for; None: they are."""
         self._shards = {index: _Shard(lane) for index, lane in lanes.items()}
         self._least = least
+        self._enough = len(lanes) if enough is None else enough
         self._write_id = write_id
         self._loop = loop
         self._defect: BaseException | None = None
@@ -114,6 +124,8 @@ class ShardSet:
         left = len(self.slots)
         if left >= self._least:
             return
+        if any(isinstance(shard.error, Exhausted) for shard in self._shards.values()):
+            raise Overloaded("no descriptors are left for another upload")
         full = sum(isinstance(shard.error, VolumeFull) for shard in self._shards.values())
         if left + full >= self._least:
             raise InsufficientStorage(f"{full} volumes are full, {left} took the data, {self._least} are needed")
@@ -144,9 +156,9 @@ class ShardSet:
 
     async def remove(self) -> None:
         """Take back what was not begun, and remove all files, finished or not. Goes on when the caller is cancelled, and on
-        volumes that are not up goes on behind his back."""
+        volumes that are slow or down goes on behind his back."""
         removals = [(shard.lane, self._leave(shard, None)) for shard in self._shards.values()]
-        waiting = [future for lane, future in removals if future is not None and lane.up]
+        waiting = [future for lane, future in removals if future is not None and lane.well]
         if waiting:
             await asyncio.wait(waiting, timeout=REMOVE_WAIT)
 
@@ -201,14 +213,30 @@ class ShardSet:
         while waiting := [shard for shard in self._shards.values() if shard.error is None and not ready(shard)]:
             if self._defect is not None:
                 return
+            if self._go_on_without(waiting):
+                continue
             first = min(shard.pending[0].deadline for shard in waiting)
-            timer = self._loop.call_at(first, self._expire)
+            timer = self._loop.call_at(min(first, self._loop.time() + CHECK), self._expire)
             self._waiter = self._loop.create_future()
             try:
                 await self._waiter
             finally:
                 timer.cancel()
                 self._waiter = None
+
+    def _go_on_without(self, waiting: list[_Shard]) -> bool:
+        """Whether those that keep all others waiting were left behind for being slow."""
+        if len(self.slots) - len(waiting) < self._enough:
+            return False
+        now = self._loop.time()
+        for shard in waiting:
+            if shard.pending[0].deadline - WRITE_DEADLINE + LAG <= now:
+                shard.lane.breaker.slow(f"a write takes longer than {LAG:.0f} s, and other volumes are done")
+        if any(shard.lane.well for shard in waiting):
+            return False
+        for shard in waiting:
+            self._leave(shard, VolumeError(f"volume {shard.lane.slot} is slow"))
+        return True
 
     def _expire(self) -> None:
         now = self._loop.time()

@@ -7,7 +7,7 @@ from functools import partial
 from typing import NamedTuple
 
 from abixio.codec.checksum import block_seed
-from abixio.errors import VolumeError
+from abixio.errors import DataLost, VolumeError
 from abixio.store.decoder import Decoder
 from abixio.store.inline import InlineShard, unpack_shard
 from abixio.store.layout import stripe_at
@@ -29,8 +29,11 @@ class Copies(NamedTuple):
         return any(row.inline is not None for row in self.rows.values())
 
 
-def decoder(pool: Pool, copies: Copies, part: Part, avoid: Collection[int] = (), without: int | None = None) -> Decoder:
-    """A decoder of that part. Shards of volumes that lag behind, and of the indexes in `avoid`, are asked last, `without` never.
+def decoder(
+    pool: Pool, copies: Copies, part: Part, avoid: Collection[int] = (), without: int | None = None, wait: bool = True,
+) -> Decoder:
+    """A decoder of that part. Shards of slow volumes, and of the indexes in `avoid`, are asked last, `without` never; without
+    `wait`, those in catalogs only where they are in memory.
 
     A shard file is looked for on every volume that is up, also where the row is not known, but there only after the others.
     """
@@ -42,31 +45,41 @@ def decoder(pool: Pool, copies: Copies, part: Part, avoid: Collection[int] = (),
         lane = pool.lanes[slot]
         if lane is None or not lane.up or index == without:
             continue
-        if lane.lagging:
+        if not lane.well:
+            if not wait:
+                continue
             slow.add(index)
         row = copies.rows.get(slot)
         if not inline:
             (unknown if row is None else known)[index] = partial(lane.volume.open_shard, part.write_id)
         elif row is not None and row.inline is not None:
             seed = block_seed(part.write_id, part.number, slot)
-            known[index] = partial(_open_inline, lane.volume, row.inline, seed, row.record)
+            known[index] = partial(_open_inline, lane.volume, row.inline, seed, row.record, wait)
     return Decoder(copies.layout, part, known | unknown, slow)
 
 
-def _open_inline(volume: Volume, where: int, seed: int, record: bytes) -> Shard:
-    return InlineShard(volume.inline(where), seed, record)
+def _open_inline(volume: Volume, where: int, seed: int, record: bytes, wait: bool) -> Shard:
+    return InlineShard(volume.inline(where, wait), seed, record)
 
 
 def report(pool: Pool, copies: Copies, found: Decoder) -> None:
     """Tell the pool which shards the decoder met missing or corrupt; not those that nobody said are there."""
     for index in found.bad:
         if copies.layout.slots[index] in copies.rows:
-            pool.report_bad(copies.record, copies.layout.slots[index])
+            pool.report_bad(copies.record, found.part.write_id, copies.layout.slots[index])
 
 
-def read_inline(pool: Pool, copies: Copies) -> bytes:
-    """The whole of an object that lives in the catalogs, of one stripe and one part. DataLost."""
+def at_hand(pool: Pool, copies: Copies) -> bytes | None:
+    """The whole of an object that lives in the catalogs, of one stripe and one part; None when a disk has to be waited for, or
+    too little is left."""
     return _read_data(pool, copies) or _read_any(pool, copies)
+
+
+def whole(source: Decoder) -> bytes:
+    """All of a part of one stripe. DataLost."""
+    stored = source.part.stored
+    views = source.read(stripe_at(source.layout, stored, 0), 0, stored, memoryview(bytearray(stored)))
+    return b"".join(views or ())
 
 
 def _read_data(pool: Pool, copies: Copies) -> bytes | None:
@@ -80,10 +93,10 @@ def _read_data(pool: Pool, copies: Copies) -> bytes | None:
             break
         slot = layout.slots[index]
         lane, row = pool.lanes[slot], copies.rows.get(slot)
-        if lane is None or not lane.up or lane.lagging or row is None or row.inline is None:
+        if lane is None or not lane.well or not lane.up or row is None or row.inline is None:
             return None
         try:
-            shard = unpack_shard(lane.volume.inline(row.inline), block_seed(part.write_id, part.number, slot))
+            shard = unpack_shard(lane.volume.inline(row.inline, False), block_seed(part.write_id, part.number, slot))
         except VolumeError:
             return None
         if len(shard) != length:
@@ -92,13 +105,13 @@ def _read_data(pool: Pool, copies: Copies) -> bytes | None:
     return b"".join(data)
 
 
-def _read_any(pool: Pool, copies: Copies) -> bytes:
+def _read_any(pool: Pool, copies: Copies) -> bytes | None:
     (part,) = copies.record.parts
-    source = decoder(pool, copies, part)
-    stripe = stripe_at(copies.layout, part.stored, 0)
+    source = decoder(pool, copies, part, wait=False)
     try:
-        room = memoryview(bytearray(part.stored))
-        return b"".join(source.read(stripe, 0, part.stored, room) or ())
+        return whole(source)
+    except DataLost:
+        return None
     finally:
         report(pool, copies, source)
         source.close()

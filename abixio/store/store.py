@@ -8,15 +8,23 @@ from abixio.store.bucketstore import Buckets, certain
 from abixio.store.clock import Clock
 from abixio.store.commit import Committer
 from abixio.store.completion import Completion
+from abixio.store.heal import Healer
+from abixio.store.health import Healed, KeyHealth, RepairStatus, ScanStatus
 from abixio.store.journal import Journal
 from abixio.store.lister import Query, successor
 from abixio.store.locks import KeyLocks
+from abixio.store.mend import Mender
 from abixio.store.multipart import Uploads
 from abixio.store.objects import Objects
 from abixio.store.opening import mark_regressed, newest_seq, verify_unclean
 from abixio.store.pages import Pages
 from abixio.store.pool import Pool
+from abixio.store.reencode import Reencoder
+from abixio.store.refill import Refill
+from abixio.store.repairs import Repairs
+from abixio.store.scanner import Scanner
 from abixio.store.settle import Settler
+from abixio.store.status import volume_status
 from abixio.store.types import (
     Bucket,
     Condition,
@@ -42,12 +50,18 @@ class Store:
         self.n = pool.n
         self.settler = Settler(pool)
         self.committer = Committer(pool, KeyLocks(), Clock(newest_seq), self.settler)
-        self.journal = Journal(self.committer, self.settler)
+        self.mender = Mender(self.committer, self.settler)
+        self.healer = Healer(self.mender)
+        self.journal = Journal(self.mender)
+        self.repairs = Repairs(self.healer, pool)
+        self.refill = Refill(self.mender)
+        self.scanner = Scanner(self.committer, self.healer, pool.config.scan_rate)
         self._pages = Pages(self.committer)
         self._buckets = Buckets(self.committer, self._pages)
         self._objects = Objects(self.committer, self._buckets)
         self._uploads = Uploads(self.committer, self._buckets, self._objects, self._pages)
         self._completion = Completion(self.committer, self._buckets, self._objects, self._pages)
+        self._reencoder = Reencoder(self.committer, self._buckets, self._objects)
 
     @classmethod
     async def start(cls, pool: Pool) -> Store:
@@ -57,11 +71,17 @@ class Store:
         store = cls(pool, await newest_seq(pool))
         store.settler.start()
         store.journal.start()
+        store.repairs.start()
+        store.refill.start()
+        store.scanner.start()
         return store
 
     async def aclose(self) -> None:
         """Finish the commits under way, settle what they left, close the volumes."""
         await self._objects.drain()
+        await self.scanner.stop()
+        await self.refill.stop()
+        await self.repairs.stop()
         await self.journal.stop()
         await self.settler.stop()
         await self.pool.close()
@@ -131,3 +151,21 @@ class Store:
 
     async def abort_upload(self, bucket: Bucket, key: str, upload_id: str) -> None:
         await self._completion.abort(bucket, key, upload_id)
+
+    # ---- repair ------------------------------------------------------------------------------------------------------
+    async def inspect(self, bucket: Bucket, key: str, deep: bool = True) -> Sequence[KeyHealth]:
+        return await self.healer.inspect(bucket, key, deep)
+
+    async def heal(self, bucket: Bucket, key: str) -> Healed:
+        return await self.healer.heal(bucket, key)
+
+    async def reencode(self, bucket: Bucket, key: str, ftt: str) -> ObjectInfo:
+        return await self._reencoder.reencode(bucket, key, ftt)
+
+    async def scan_now(self) -> ScanStatus:
+        """A whole pass of the scanner at once; what it found and repaired."""
+        return await self.scanner.scan_now()
+
+    async def repair_status(self) -> RepairStatus:
+        volumes = [await volume_status(self.pool, slot, self.refill.why(slot)) for slot in range(self.n)]
+        return RepairStatus(volumes, self.refill.status(), self.scanner.status(), len(self.pool.bad), self.journal.waiting)

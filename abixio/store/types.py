@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from abixio.message import Buffer
+from abixio.store.health import Healed, KeyHealth, RepairStatus
 from abixio.store.record import Record
 
 
@@ -214,6 +215,26 @@ class StoreAPI(Protocol):
         ...
 
     async def abort_upload(self, bucket: Bucket, key: str, upload_id: str) -> None: ...
+
+
+class RepairAPI(Protocol):
+    """What `admin` may ask besides."""
+
+    async def inspect(self, bucket: Bucket, key: str, deep: bool = True) -> Sequence[KeyHealth]:
+        """All versions of a key, newest first; NoSuchKey when no volume has a row. `deep`: every shard is read whole, else only
+        its size and footer are looked at."""
+        ...
+
+    async def heal(self, bucket: Bucket, key: str) -> Healed:
+        """Read every shard of every version whole and make again what is missing or bad, rows too. NoSuchKey."""
+        ...
+
+    async def reencode(self, bucket: Bucket, key: str, ftt: str) -> ObjectInfo:
+        """Give an object another fault tolerance, and change nothing else that a client can see. NoSuchKey,
+        InvalidFaultTolerance, Unavailable, InsufficientStorage, OutcomeUnknown, DataLost."""
+        ...
+
+    async def repair_status(self) -> RepairStatus: ...
 
 
 def info_of(record: Record) -> ObjectInfo:

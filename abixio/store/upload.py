@@ -17,8 +17,9 @@ from abixio.store.buffers import StripeBuffer
 from abixio.store.clock import write_id
 from abixio.store.encoder import Cut, Encoder, cut
 from abixio.store.inline import INLINE_LIMIT
+from abixio.store.lane import Lane
 from abixio.store.layout import STRIPE_BUFFER, piece_size, stripe_size
-from abixio.store.pool import Pool
+from abixio.store.pool import Pool, let_go
 from abixio.store.record import Layout, Part
 from abixio.store.shardset import ShardSet
 from abixio.store.types import Source
@@ -45,6 +46,8 @@ class Received:
     _shards: ShardSet | None = field(repr=False)
     _stripes: int
     _durable: bool
+    _pool: Pool = field(repr=False)
+    _files: int
 
     @property
     def slots(self) -> set[int]:
@@ -63,13 +66,20 @@ class Received:
         if self._shards is not None:
             await self._shards.remove()
 
+    def release(self) -> None:
+        """The commit has ended, either way: files that no row names are orphans from now on. To be called once."""
+        let_go(self._pool.writing, (self.part.write_id,))
+        self._pool.files.give_back(self._files)
+
 
 async def receive(
     pool: Pool, layout: Layout, number: int, source: Source, etag_mode: EtagMode, real_md5: bool, allow_inline: bool = True,
+    enough: int | None = None,
 ) -> Received:
-    """Take in the body of an object, or of part `number` of one. Whatever it raises, cancellation included, it leaves no file
-    and no buffer behind: Unavailable, InsufficientStorage, Overloaded, EntityTooLarge, and all that `source` raises."""
-    upload = _Upload(pool, layout, number, source, etag_mode, real_md5, allow_inline)
+    """Take in the body of an object, or of part `number` of one; it counts as being written until it is released. Whatever
+    this raises, cancellation included, it leaves no file and no buffer behind: Unavailable, InsufficientStorage, Overloaded,
+    EntityTooLarge, and all that `source` raises. With `enough` volumes it does not wait for slow ones."""
+    upload = _Upload(pool, layout, number, source, etag_mode, real_md5, allow_inline, enough)
     try:
         return await upload.run()
     except BaseException:
@@ -82,6 +92,7 @@ class _Upload:
 
     def __init__(
         self, pool: Pool, layout: Layout, number: int, source: Source, mode: EtagMode, real_md5: bool, allow_inline: bool,
+        enough: int | None,
     ) -> None:
         self._pool = pool
         self._layout = layout
@@ -90,7 +101,9 @@ class _Upload:
         self._mode = mode
         self._md5 = real_md5 or mode == "md5"
         self._allow_inline = allow_inline
+        self._enough = enough
         self._write_id = write_id()
+        pool.writing[self._write_id] += 1
         self._full = stripe_size(layout)
 
         self._size = 0
@@ -100,6 +113,8 @@ class _Upload:
         """A byte of the next stripe, read to see whether there is one."""
         self._encoder: Encoder | None = None
         self._shards: ShardSet | None = None
+        self._files = 0
+        """How many it has open."""
         self._inline: list[bytes] | None = None
         self._job: asyncio.Future[None] | None = None
         """Done when the stripe is encoded and its parity is on its way to the lanes."""
@@ -118,8 +133,12 @@ class _Upload:
 
     async def give_up(self) -> None:
         """Remove what was written."""
-        if self._shards is not None:
-            await self._shards.remove()
+        try:
+            if self._shards is not None:
+                await self._shards.remove()
+        finally:
+            let_go(self._pool.writing, (self._write_id,))
+            self._pool.files.give_back(self._files)
 
     # ---- receiving ---------------------------------------------------------------------------------------------------
     def _rest(self) -> int | None:
@@ -180,12 +199,17 @@ class _Upload:
         return Encoder(self._layout, self._write_id, self._number, digests)
 
     def _open(self) -> ShardSet:
-        lanes = {}
+        lanes: dict[int, Lane] = {}
         for index, slot in enumerate(self._layout.slots):
             lane = self._pool.lanes[slot]
             if lane is not None and lane.up:
                 lanes[index] = lane
-        return ShardSet(lanes, self._layout.k, self._write_id, self._pool.loop)
+        prompt = {index: lane for index, lane in lanes.items() if not lane.behind}
+        if self._enough is not None and len(prompt) >= self._enough:
+            lanes = prompt
+        self._pool.files.take(len(lanes))
+        self._files = len(lanes)
+        return ShardSet(lanes, self._layout.k, self._write_id, self._pool.loop, self._enough)
 
     def _keep(self, encoder: Encoder, stripe: Cut, buffer: StripeBuffer) -> None:
         """Make inline shards of the whole body."""
@@ -251,5 +275,5 @@ class _Upload:
         part = Part(self._write_id, self._number, self._size, self._size)
         return Received(
             part, self._etag(digests), checksums, self._layout, inline, self._encoder, self._shards, self._stripe,
-            self._pool.durable,
+            self._pool.durable, self._pool, self._files,
         )

@@ -53,10 +53,15 @@ def _rest(work: Work, waiting: Any) -> Generator[Any, None, None]:
             step, argument = work.throw, error
         else:
             step, argument = work.send, None  # type: ignore[assignment]
+        waiting = None
         try:
             waiting = step(argument)
         except StopIteration:
             return
+        finally:
+            # Or the error and this frame keep each other alive, and with them every slice of a shard that it was raised under,
+            # until the collector comes by: on an idle server that is never.
+            del argument
 
 
 class _FirstStep:

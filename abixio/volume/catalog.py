@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 
 import apsw
 
+from abixio import _sqlio
 from abixio.errors import VolumeError, VolumeFull
 from abixio.volume import catalog_schema
 from abixio.volume.catalog_errors import volume_error
@@ -84,9 +85,9 @@ class Catalog:
         """Delete entries of the garbage list. Not synced: an entry that comes back names a file that is gone."""
         self._write(lambda: self._writer.forget(write_ids), False)
 
-    def set_meta(self, values: dict[str, str]) -> None:
-        """Remember these about the volume itself, synced."""
-        self._write(lambda: self._writer.set_meta(values), True)
+    def set_meta(self, values: dict[str, str], durable: bool = True) -> None:
+        """Remember these about the volume itself."""
+        self._write(lambda: self._writer.set_meta(values), durable)
 
     def shrink(self) -> bool:
         """Give the disk up to 4 MiB of pages back that deletes left empty; False when there are too few to matter, or no
@@ -194,3 +195,15 @@ def _persist_wal(connection: apsw.Connection) -> None:
     let the catalog be opened again."""
     yes = ctypes.c_int(1)
     connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(yes))
+
+
+def _use_own_calls() -> None:
+    """Put the calls of `_sqlio` into SQLite's table, for the whole process. Where SQLite was built to read in another way nothing
+    is refused: then a read on the event loop may wait for a disk, and the store can only note how long that took."""
+    vfs = apsw.VFS("abixio", "unix")
+    for name, address in _sqlio.calls().items():
+        with suppress(apsw.Error):
+            vfs.xSetSystemCall(name, address)
+
+
+_use_own_calls()

@@ -7,13 +7,14 @@ from typing import Final
 
 import apsw
 
-from abixio.errors import CatalogCorrupt, VolumeError, VolumeFull, VolumeReadOnly, VolumeUnusable
+from abixio.errors import CatalogCorrupt, Exhausted, VolumeError, VolumeFull, VolumeReadOnly, VolumeUnusable
 
 _SYNC: Final = frozenset((apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC, apsw.SQLITE_READONLY_DBMOVED))
 _BROKEN: Final = frozenset((apsw.SQLITE_IOERR_CORRUPTFS, apsw.SQLITE_IOERR_DATA))
 _CORRUPT: Final = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)
 _CLOSED: Final = (apsw.ConnectionClosedError, apsw.CursorClosedError)
-_FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE))
+_FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
+_EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
 _READ_ONLY: Final = frozenset((errno.EROFS, errno.EACCES, errno.EPERM))
 
 
@@ -34,6 +35,8 @@ def volume_error(error: apsw.Error, connection: apsw.Connection | None, where: s
         number = connection.system_errno
         if number in _FULL:
             return VolumeFull(text)
+        if number in _EXHAUSTED:
+            return Exhausted(text)
         if number in _READ_ONLY:
             return VolumeReadOnly(text)
     return VolumeError(text)

@@ -5,6 +5,7 @@ No statement is left half-way: an open one would hold a snapshot, and the WAL co
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,8 @@ from typing import Any, Final
 
 import apsw
 
-from abixio.errors import ShardMissing, VolumeUnusable
+from abixio import _sqlio
+from abixio.errors import ShardMissing, VolumeError, VolumeUnusable, WouldBlock
 from abixio.volume.catalog_errors import volume_error
 from abixio.volume.interface import Row, RowId, State
 
@@ -22,6 +24,9 @@ _CLOSE_PAUSE: Final = 0.005
 _CLOSE_TRIES: Final = 600
 """Three seconds in all: a read takes milliseconds, so one that still runs then hangs on its disk."""
 
+WALK_BYTES: Final = 4 << 20
+"""Of records in one answer of a walk: those of objects of ten thousand parts are a MiB each."""
+
 _COLUMNS: Final = "seq, rev, state, mask, record, inline"
 _ROWS: Final = f"SELECT {_COLUMNS} FROM row WHERE space = ? AND key = ?"
 _SCAN: Final = """
@@ -30,7 +35,14 @@ _SCAN: Final = """
     WHERE head.space = ? AND head.key >= ? {stop} ORDER BY head.key LIMIT ?"""
 _SCAN_ALL: Final = _SCAN.format(stop="")
 _SCAN_STOP: Final = _SCAN.format(stop="AND head.key < ?")
-_HISTORY: Final = f"SELECT key, {_COLUMNS} FROM row WHERE space = ? AND key >= ? ORDER BY key, seq DESC, rev DESC"
+_HISTORY: Final = f"SELECT space, key, {_COLUMNS} FROM row WHERE space = ? AND key >= ? ORDER BY key, seq DESC, rev DESC"
+_WALK: Final = f"SELECT space, key, {_COLUMNS} FROM row {{after}} ORDER BY space, key, seq DESC, rev DESC"
+_WALK_ALL: Final = _WALK.format(after="")
+_WALK_AFTER: Final = _WALK.format(after="WHERE (space, key) > (?, ?)")
+_INLINE: Final = "SELECT shard FROM inline WHERE id = ?"
+_SKIP: Final = "SELECT space, key FROM head {after} ORDER BY space, key LIMIT 1 OFFSET ?"
+_SKIP_ALL: Final = _SKIP.format(after="")
+_SKIP_AFTER: Final = _SKIP.format(after="WHERE (space, key) > (?, ?)")
 _UNSETTLED: Final = "SELECT space, key, seq, rev FROM unsettled {after} ORDER BY space, key, seq, rev LIMIT ?"
 _UNSETTLED_ALL: Final = _UNSETTLED.format(after="")
 _UNSETTLED_AFTER: Final = _UNSETTLED.format(after="WHERE (space, key, seq, rev) > (?, ?, ?, ?)")
@@ -50,19 +62,24 @@ class Reader:
         self._connections: list[apsw.Connection] = []
         self._closed = False
 
-    def rows(self, space: bytes, key: bytes) -> list[Row]:
+    def rows(self, space: bytes, key: bytes, wait: bool = True) -> list[Row]:
         """The hot path: one prepared statement, tuples, no more."""
         try:
             cursor = self._local.cursor
         except AttributeError:
             cursor = self._cursor()
+        if not wait:
+            _sqlio.begin()
         try:
             return [
                 Row(RowId(space, key, seq, rev), _STATES[state], mask, record, inline)
                 for seq, rev, state, mask, record, inline in cursor.execute(_ROWS, (space, key))
             ]
         except apsw.Error as error:
-            raise volume_error(error, self._local.connection, self._where) from error
+            raise self._error(error, _sqlio.end()) from error
+        finally:
+            if not wait:
+                _sqlio.end()
 
     def scan(self, space: bytes, start: bytes, stop: bytes | None, limit: int) -> list[Row]:
         found = (
@@ -71,19 +88,14 @@ class Reader:
         return [_row(space, *columns) for columns in found]
 
     def history(self, space: bytes, start: bytes, limit: int) -> list[Row]:
-        connection = self._connection()
-        cursor = connection.cursor()
-        found: list[Row] = []
-        try:
-            for columns in cursor.execute(_HISTORY, (space, start)):
-                if len(found) >= limit and columns[0] != found[-1].id.key:
-                    break
-                found.append(_row(space, *columns))
-        except apsw.Error as error:
-            raise volume_error(error, connection, self._where) from error
-        finally:
-            cursor.close(True)
-        return found
+        return self._whole_keys(_HISTORY, (space, start), limit)
+
+    def walk(self, after: tuple[bytes, bytes] | None, limit: int) -> list[Row]:
+        return self._whole_keys(_WALK_ALL if after is None else _WALK_AFTER, after or (), limit, WALK_BYTES)
+
+    def skip(self, after: tuple[bytes, bytes] | None, count: int) -> tuple[bytes, bytes] | None:
+        sql = _SKIP_ALL if after is None else _SKIP_AFTER
+        return next(((space, key) for space, key in self._all(sql, (*(after or ()), count - 1))), None)
 
     def unsettled(self, after: RowId | None, limit: int) -> list[RowId]:
         found = self._all(_UNSETTLED_ALL, (limit,)) if after is None else self._all(_UNSETTLED_AFTER, (*after, limit))
@@ -95,8 +107,18 @@ class Reader:
         )
         return [key for (key,) in found]
 
-    def inline(self, where: int) -> bytes:
-        for (shard,) in self._all("SELECT shard FROM inline WHERE id = ?", (where,)):
+    def inline(self, where: int, wait: bool = True) -> bytes:
+        connection = self._connection()
+        if not wait:
+            _sqlio.begin()
+        try:
+            found: list[tuple[Any, ...]] = connection.execute(_INLINE, (where,)).fetchall()
+        except apsw.Error as error:
+            raise self._error(error, _sqlio.end()) from error
+        finally:
+            if not wait:
+                _sqlio.end()
+        for (shard,) in found:
             return bytes(shard)
         raise ShardMissing(f"{self._where}: no inline shard {where}")
 
@@ -120,6 +142,30 @@ class Reader:
             connections, self._connections = self._connections, []
         for connection in connections:
             _close(connection)
+
+    def _whole_keys(self, sql: str, bindings: tuple[Any, ...], limit: int, most: float = math.inf) -> list[Row]:
+        """Rows up to the first key boundary past `limit` of them or `most` bytes of records."""
+        connection = self._connection()
+        cursor = connection.cursor()
+        found: list[Row] = []
+        size = 0
+        try:
+            for columns in cursor.execute(sql, bindings):
+                row = _row(*columns)
+                if (len(found) >= limit or size >= most) and row.id[:2] != found[-1].id[:2]:
+                    break
+                found.append(row)
+                size += len(row.record)
+        except apsw.Error as error:
+            raise volume_error(error, connection, self._where) from error
+        finally:
+            cursor.close(True)
+        return found
+
+    def _error(self, error: apsw.Error, refused: bool) -> VolumeError:
+        if refused:
+            return WouldBlock(f"{self._where}: not in memory")
+        return volume_error(error, self._local.connection, self._where)
 
     # ---- connections -------------------------------------------------------------------------------------------------
     def _all(self, sql: str, bindings: tuple[Any, ...]) -> list[tuple[Any, ...]]:

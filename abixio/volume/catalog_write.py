@@ -36,7 +36,7 @@ _MOVE_REFS: Final = "UPDATE ref SET inline = ? WHERE write_id = ?"
 _MOVE_ROWS: Final = """UPDATE row SET inline = ?1 FROM ref WHERE ref.write_id = ?2 AND ref.part = 0 AND row.space = ref.space
     AND row.key = ref.key AND row.seq = ref.seq AND row.rev = ref.rev"""
 _ADD_INLINE: Final = "INSERT INTO inline (id, shard) VALUES (?, ?)"
-_SET_INLINE: Final = "UPDATE inline SET shard = ? WHERE id = ?"
+_SET_INLINE: Final = "INSERT OR REPLACE INTO inline (shard, id) VALUES (?, ?)"
 _DROP_INLINE: Final = "DELETE FROM inline WHERE id = ?"
 _DISCARD: Final = "INSERT OR IGNORE INTO garbage (write_id) VALUES (?)"
 _KEEP: Final = "DELETE FROM garbage WHERE write_id = ?"

@@ -9,18 +9,22 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import mmap
 import os
 from collections.abc import Sequence
 from typing import Final
 
-from abixio.errors import VolumeError, VolumeFull, VolumeReadOnly, VolumeUnusable
+from abixio.errors import Exhausted, VolumeError, VolumeFull, VolumeReadOnly, VolumeUnusable
 from abixio.message import Buffer
 from abixio.volume.filemap import FileMap
 
 _IOV_MAX: Final = 1024
 """Linux takes no more buffers than that in one writev."""
+_DIRECT: Final = 4096
+"""Bytes of a read past the cache, and their alignment: no disk has larger sectors."""
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
-_FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM))
+_FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
+_EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
 _READ_ONLY: Final = frozenset((errno.EROFS, errno.EACCES, errno.EPERM))
 _GONE: Final = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO, errno.ESTALE))
 
@@ -33,6 +37,8 @@ def volume_error(error: OSError, doing: str) -> VolumeError:
     text = f"{doing}: {error.strerror or error}"
     if error.errno in _FULL:
         return VolumeFull(text)
+    if error.errno in _EXHAUSTED:
+        return Exhausted(text)
     if error.errno in _READ_ONLY:
         return VolumeReadOnly(text)
     if error.errno in _GONE:
@@ -50,6 +56,10 @@ class Files:
     def create(self, path: str, mode: int = 0o600) -> int:
         """A new file, open for writing; FileExistsError."""
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+
+    def append(self, path: str, mode: int = 0o640) -> int:
+        """A log file, made when it is not there, open for writing at its end."""
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, mode)
 
     def open(self, path: str) -> int:
         """A file or directory, open for reading."""
@@ -70,6 +80,20 @@ class Files:
                 break
             data += more
         return data
+
+    def read_uncached(self, path: str) -> None:
+        """Have the disk itself read the start of that file; a file system that cannot read past its cache reads as it can."""
+        with mmap.mmap(-1, _DIRECT, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                fd = self.open(path)
+            try:
+                os.preadv(fd, [page], 0)
+            finally:
+                self.close(fd)
 
     def writev(self, fd: int, buffers: Sequence[Buffer]) -> int:
         """As the system call: may write less than all of it."""
@@ -126,6 +150,12 @@ class Files:
         """(device, inode): which file that name stands for."""
         status = os.stat(path)
         return status.st_dev, status.st_ino
+
+    def device(self, path: str) -> int:
+        """Number of the file system where that is, or would be made."""
+        while not self.exists(path):
+            path = os.path.dirname(os.path.abspath(path))
+        return os.stat(path).st_dev
 
     def is_mount(self, path: str) -> bool:
         return os.path.ismount(path)

@@ -1,9 +1,10 @@
 """What the store asks of a volume: rows, shards and barriers of one disk. Synchronous; a volume knows no other volume.
 
 `LocalVolume` implements it over a directory; a remote volume can come. One contract suite (`tests/volume_contract.py`)
-holds for all of them. Threads: `rows`, `scan`, `history`, `unsettled`, `inline` and `open_shard` may be called from any
-thread at any time (each thread reads through a connection of its own); everything that changes the volume is called
-from one thread at a time. Errors are the VolumeError classes of `abixio.errors`, nothing else.
+holds for all of them. Threads: `rows`, `scan`, `history`, `walk`, `skip`, `unsettled`, `inline`, `named`, `remembered`,
+`shard_files` and `open_shard` may be called from any thread at any time (each thread reads through a connection of its own);
+everything that changes the volume is called from one thread at a time. Errors are the VolumeError classes of `abixio.errors`,
+nothing else.
 """
 
 from __future__ import annotations
@@ -112,6 +113,8 @@ class Shard(Protocol):
     """Block checksums, one little-endian u64 ('Q') per started 64 KiB of the view."""
     record: bytes
     """The record in the footer."""
+    blake3: bytes
+    """Of the view, as the footer says; empty of a shard that has no footer."""
 
     def populate(self, offset: int, length: int) -> None:
         """Bring those bytes into memory, GIL released; ShardCorrupt where the disk cannot read them."""
@@ -145,9 +148,13 @@ class Volume(Protocol):
     clean: bool
     """False when the machine went down under it: what no barrier covered may be missing or torn."""
 
+    orderly: bool
+    """False when its last use did not end in good order: there may be finished shard files that no row names."""
+
     # ---- rows ----
-    def rows(self, space: bytes, key: bytes) -> list[Row]:
-        """All rows of a key, newest first (seq, then rev, descending). One lookup, about 3 us: allowed on the event loop."""
+    def rows(self, space: bytes, key: bytes, wait: bool = True) -> list[Row]:
+        """All rows of a key, newest first (seq, then rev, descending). One lookup, about 3 us; on the event loop only without
+        `wait`: then WouldBlock where the disk would have to be asked."""
         ...
 
     def scan(self, space: bytes, start: bytes, stop: bytes | None, limit: int) -> list[Row]:
@@ -158,6 +165,17 @@ class Volume(Protocol):
         """All rows of whole keys from `start` on, in key order; stops at the first key boundary past `limit` rows."""
         ...
 
+    def walk(self, after: tuple[bytes, bytes] | None, limit: int) -> list[Row]:
+        """All rows of whole keys behind `after`, a (space, key), in that order over all spaces, newest first within a key. None:
+        from the start. Stops at the first key boundary past `limit` rows, or earlier where records are long: only an empty
+        answer is the end."""
+        ...
+
+    def skip(self, after: tuple[bytes, bytes] | None, count: int) -> tuple[bytes, bytes] | None:
+        """The `count`-th (space, key) that is listed (has a head) behind `after`; None when there are fewer. About
+        0.1 us for each of them."""
+        ...
+
     def unsettled(self, after: RowId | None, limit: int) -> list[RowId]:
         """Entries of the journal in order of their ids, those greater than `after`."""
         ...
@@ -166,12 +184,20 @@ class Volume(Protocol):
         """Distinct keys of the journal in that range, in order."""
         ...
 
-    def inline(self, where: int) -> bytes:
-        """The inline shard's bytes; ShardMissing."""
+    def inline(self, where: int, wait: bool = True) -> bytes:
+        """The inline shard's bytes; ShardMissing. `wait` as for `rows`."""
         ...
 
     def notes(self) -> Mapping[str, int]:
         """The volume's book-keeping. `commits` counts its transactions; `seq` is the greatest seq it ever held."""
+        ...
+
+    def remembered(self, name: str) -> str | None:
+        """What `remember` was told last under that name."""
+        ...
+
+    def remember(self, name: str, text: str) -> None:
+        """Keep a few words that may be lost with the next power cut: how far a scan is."""
         ...
 
     def apply(self, changes: Sequence[Change], durable: bool) -> list[NewerExists | VolumeFull | None]:
@@ -183,6 +209,10 @@ class Volume(Protocol):
         """
         ...
 
+    def probe(self) -> None:
+        """Ask the disk itself, whatever is in memory; raises, or takes long, when it is not well."""
+        ...
+
     def barrier(self) -> None:
         """On return, everything that was applied or finished before the call survives a power cut."""
         ...
@@ -192,6 +222,14 @@ class Volume(Protocol):
 
     def open_shard(self, write_id: bytes) -> Shard:
         """ShardMissing or ShardCorrupt (size, magic, footer checksum)."""
+        ...
+
+    def shard_files(self, directory: int) -> list[bytes]:
+        """Write ids of the finished shard files whose last byte is `directory`, in no order; named by a row or not."""
+        ...
+
+    def named(self, write_id: bytes) -> bool:
+        """Whether a row keeps that shard alive. About 3 us."""
         ...
 
     def garbage(self, limit: int) -> list[bytes]:

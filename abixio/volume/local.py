@@ -10,7 +10,7 @@ from errno import ENOENT
 from itertools import count
 from typing import Final
 
-from abixio.errors import CatalogCorrupt, StartupError, VolumeError, VolumeFull, VolumeUnusable
+from abixio.errors import CatalogCorrupt, ShardMissing, StartupError, VolumeError, VolumeFull, VolumeGone, VolumeUnusable
 from abixio.volume import catalog, identity, names, shardfile
 from abixio.volume.catalog import Catalog
 from abixio.volume.catalog_write import Answer
@@ -29,17 +29,33 @@ each takes 4 MiB between checkpoints."""
 _ROOM_SECONDS: Final = 1.0
 _ROOM_PLENTY: Final = 4 << 30
 """With so much above the reserve, an answer about free space is good for a second: more than a disk takes in that time."""
-_BOOT: Final = "boot"
+BOOT: Final = "boot"
 _UNVERIFIED: Final = "unverified"
 """Where the boot id stands: no boot has it."""
-_CLOSED: Final = "closed"
-_YES: Final = "yes"
+CLOSED: Final = "closed"
+_REMEMBERED: Final = "remembered "
+"""In front of the names that callers give, which cannot be mistaken for ours then."""
+YES: Final = "yes"
 _NO: Final = "no"
 
 
 def reserve(total: int) -> int:
     """Bytes of a disk of that size that are kept for deletes and repair."""
     return min(max(total // RESERVE_SHARE, min(RESERVE_LEAST, total // 4)), RESERVE_MOST)
+
+
+def begin_volume(path: str, files: Files) -> None:
+    """The first step of `format_volume`, which shows whether the others can be done. What it leaves still counts as blank.
+    StartupError."""
+    try:
+        files.mkdir(names.home(path))
+        if not files.exists(names.formatting(path)):
+            files.close(files.create(names.formatting(path)))
+    except OSError as error:
+        raise StartupError(
+            f"{path}: cannot be made a volume: {error.strerror}; nothing was formatted; make it writable for this user, or name "
+            "another directory"
+        ) from error
 
 
 def format_volume(path: str, new: Identity, files: Files | None = None) -> None:
@@ -96,6 +112,8 @@ class LocalVolume:
         self.files = files
         self.identity = who
         self.slot = who.slot
+        self.orderly = True
+        """False when its last use did not end in good order."""
         self.clean = True
         """False after a boot without clean shutdown: then the files of unsettled rows may be torn. Whoever has verified them
         sets it."""
@@ -110,6 +128,8 @@ class LocalVolume:
         self._marked: bool | None = None
         """With which `clean` the catalog says that the volume is in use; written ahead of the first change."""
         self._numbers = count()
+        self._writers: set[shardfile.ShardFileWriter] = set()
+        """Those that may be unfinished: of a volume that went out of service nobody finishes or aborts them."""
         self._room_until = 0.0
         self._full: str | None = None
         self._inode = files.inode(names.catalog(path))
@@ -149,10 +169,10 @@ class LocalVolume:
         self.identity = new
 
     # ---- rows --------------------------------------------------------------------------------------------------------
-    def rows(self, space: bytes, key: bytes) -> list[Row]:
+    def rows(self, space: bytes, key: bytes, wait: bool = True) -> list[Row]:
         if self._out is not None:
             self._usable()
-        return self._read.rows(space, key)
+        return self._read.rows(space, key, wait)
 
     def scan(self, space: bytes, start: bytes, stop: bytes | None, limit: int) -> list[Row]:
         self._usable()
@@ -162,6 +182,14 @@ class LocalVolume:
         self._usable()
         return self._read.history(space, start, limit)
 
+    def walk(self, after: tuple[bytes, bytes] | None, limit: int) -> list[Row]:
+        self._usable()
+        return self._read.walk(after, limit)
+
+    def skip(self, after: tuple[bytes, bytes] | None, count: int) -> tuple[bytes, bytes] | None:
+        self._usable()
+        return self._read.skip(after, count)
+
     def unsettled(self, after: RowId | None, limit: int) -> list[RowId]:
         self._usable()
         return self._read.unsettled(after, limit)
@@ -170,13 +198,27 @@ class LocalVolume:
         self._usable()
         return self._read.unsettled_keys(space, start, stop, limit)
 
-    def inline(self, where: int) -> bytes:
+    def inline(self, where: int, wait: bool = True) -> bytes:
         self._usable()
-        return self._read.inline(where)
+        return self._read.inline(where, wait)
 
     def notes(self) -> Mapping[str, int]:
         self._usable()
         return self._read.notes()
+
+    def remembered(self, name: str) -> str | None:
+        self._usable()
+        return self._read.meta().get(_REMEMBERED + name)
+
+    def remember(self, name: str, text: str) -> None:
+        self._usable()
+        try:
+            self._mark()
+            self._catalog.set_meta({_REMEMBERED + name: text}, durable=False)
+        except VolumeUnusable as error:
+            self._fail(error)
+            raise
+        self._dirty = True
 
     def apply(self, changes: Sequence[Change], durable: bool) -> list[Answer]:
         self._usable()
@@ -190,6 +232,14 @@ class LocalVolume:
         if not durable:
             self._dirty = True
         return answers
+
+    def probe(self) -> None:
+        self._usable()
+        self._check_place()
+        try:
+            self.files.read_uncached(names.catalog(self.path))
+        except OSError as error:
+            raise volume_error(error, f"{self.path}: cannot be read") from error
 
     def barrier(self) -> None:
         self._usable()
@@ -205,16 +255,34 @@ class LocalVolume:
     def create_shard(self, write_id: bytes) -> shardfile.ShardFileWriter:
         self.admit()
         self._mark()
-        return shardfile.ShardFileWriter(self, shardfile.Place(
+        writer = shardfile.ShardFileWriter(self, shardfile.Place(
             write_id,
             names.tmp_shard(self.path, write_id, next(self._numbers)),
             names.shard(self.path, write_id),
             names.shard_directory(self.path, write_id),
         ))
+        self._writers = {other for other in self._writers if other.unfinished} | {writer}
+        return writer
 
     def open_shard(self, write_id: bytes) -> shardfile.ShardFile:
         self._usable()
-        return shardfile.open_shard(self.files, names.shard(self.path, write_id), write_id)
+        try:
+            return shardfile.open_shard(self.files, names.shard(self.path, write_id), write_id)
+        except ShardMissing:
+            self._check_place()  # or all shards of a disk that was pulled out would pass for lost
+            raise
+
+    def shard_files(self, directory: int) -> list[bytes]:
+        self._usable()
+        try:
+            found = self.files.names(names.shard_files(self.path, directory))
+        except OSError as error:
+            raise volume_error(error, f"{self.path}: cannot list shards/{directory:02x}") from error
+        return [write_id for name in found if (write_id := names.write_id(name, directory)) is not None]
+
+    def named(self, write_id: bytes) -> bool:
+        self._usable()
+        return self._read.named(write_id)
 
     def garbage(self, limit: int) -> list[bytes]:
         self._usable()
@@ -241,6 +309,8 @@ class LocalVolume:
         if self._closed:
             return
         self._closed = True
+        for writer in self._writers:
+            writer.abort()
         with ExitStack() as steps:
             steps.callback(self._lock.release)
             steps.callback(self.files.close, self._root)
@@ -249,7 +319,7 @@ class LocalVolume:
                 with suppress(VolumeError):  # out of service: then nobody may say that all is well
                     self.barrier()
                     if self.clean:
-                        self._catalog.set_meta({_CLOSED: _YES})
+                        self._catalog.set_meta({CLOSED: YES})
             self._fail(VolumeUnusable("it was closed"))
 
     # ---- what shard writers ask --------------------------------------------------------------------------------------
@@ -271,11 +341,13 @@ class LocalVolume:
 
     # ---- inside ------------------------------------------------------------------------------------------------------
     def _fail(self, error: VolumeError) -> None:
-        if self._out is None:
+        """Out of service, for good unless the directory is gone and nothing worse happened."""
+        if self._out is None or (isinstance(self._out, VolumeGone) and not isinstance(error, VolumeGone)):
             self._out = error if isinstance(error, VolumeUnusable) else VolumeUnusable(str(error))
 
     def _refusal(self) -> VolumeUnusable:
-        return VolumeUnusable(f"{self.path}: is out of service: {self._out}")
+        kind = VolumeGone if isinstance(self._out, VolumeGone) else VolumeUnusable
+        return kind(f"{self.path}: is out of service: {self._out}")
 
     def _usable(self) -> None:
         if self._out is not None:
@@ -294,28 +366,40 @@ class LocalVolume:
             self._room_until = now + _ROOM_SECONDS
 
     def _room_above_reserve(self) -> int:
+        self._check_place()
         try:
-            if self.files.inode(names.catalog(self.path)) != self._inode:
-                raise FileNotFoundError(ENOENT, "the catalog was replaced")
             free, total = self.files.room(self.path)
         except OSError as error:
-            failure = volume_error(error, f"{self.path}: is gone")
-            if isinstance(failure, VolumeUnusable):
-                self._fail(failure)
-            raise failure from error
+            raise self._lost_place(error) from error
         return free - reserve(total)
+
+    def _check_place(self) -> None:
+        """VolumeGone when the directory is not there any more, or another one is in its place."""
+        try:
+            if self.files.inode(names.catalog(self.path)) != self._inode:
+                raise FileNotFoundError(ENOENT, "another catalog is in its place")
+        except OSError as error:
+            raise self._lost_place(error) from error
+
+    def _lost_place(self, error: OSError) -> VolumeError:
+        failure = volume_error(error, f"{self.path}: is gone")
+        if isinstance(failure, VolumeUnusable):
+            failure = VolumeGone(str(failure))
+            self._fail(failure)
+        return failure
 
     def _mark(self) -> None:
         """Say in the catalog, ahead of the first change, that the volume is in use since this boot."""
         if self._marked is not self.clean:
             # What was not verified yet must not pass for clean, should this use be cut short too.
-            self._catalog.set_meta({_BOOT: self.files.boot_id() if self.clean else _UNVERIFIED, _CLOSED: _NO})
+            self._catalog.set_meta({BOOT: self.files.boot_id() if self.clean else _UNVERIFIED, CLOSED: _NO})
             self._marked = self.clean
 
     def _recover(self) -> None:
         """Was the last use ended in good order, or by a kill that left the kernel's memory intact? Remove unfinished shards."""
         meta = self._read.meta()
-        self.clean = meta.get(_CLOSED, _YES) == _YES or meta.get(_BOOT) == self.files.boot_id()
+        self.orderly = meta.get(CLOSED, YES) == YES
+        self.clean = self.orderly or meta.get(BOOT) == self.files.boot_id()
         if self._catalog.read_only:
             return
         if self.files.exists(names.formatting(self.path)):

@@ -11,6 +11,7 @@ million files stays under the size where ext4 needs a third level of its index."
 
 _HOME: Final = ".abixio"
 _SHARDS: Final = "shards"
+_HEX: Final = frozenset("0123456789abcdef")
 
 
 def parent(volume: str) -> str:
@@ -73,3 +74,50 @@ def shard_directory(volume: str, write_id: bytes) -> str:
 
 def shard(volume: str, write_id: bytes) -> str:
     return join(volume, _SHARDS, _FAN_OUT[write_id[-1]], write_id.hex())
+
+
+def shard_files(volume: str, directory: int) -> str:
+    """The directory of the shard files whose write ids end with that byte."""
+    return join(volume, _SHARDS, _FAN_OUT[directory])
+
+
+def write_id(name: str, directory: int) -> bytes | None:
+    """Of a shard file of that name in that directory; None when no shard file is called so there."""
+    if len(name) != 32 or not name.endswith(_FAN_OUT[directory]) or not _HEX.issuperset(name):
+        return None
+    return bytes.fromhex(name)
+
+
+def wal(volume: str) -> str:
+    """The catalog's write-ahead log: part of the data."""
+    return f"{catalog(volume)}-wal"
+
+
+def shm(volume: str) -> str:
+    """The index of the write-ahead log; SQLite makes it anew when it is missing."""
+    return f"{catalog(volume)}-shm"
+
+
+def aside(volume: str) -> str:
+    """Where a damaged catalog is put while its successor takes its place; a directory."""
+    return join(volume, _HOME, "catalog.aside")
+
+
+def aside_catalog(volume: str) -> str:
+    """The database in there."""
+    return join(aside(volume), "catalog.db")
+
+
+def set_aside(volume: str, stamp: int) -> str:
+    """What that directory is called afterwards: nobody reads it again but people."""
+    return join(volume, _HOME, f"catalog.damaged-{stamp}")
+
+
+def successor(volume: str) -> str:
+    """A catalog in the making."""
+    return join(volume, _HOME, "catalog.new")
+
+
+def is_set_aside(name: str) -> bool:
+    """Of an entry beside volume.json: whether rebuilding a catalog left it there."""
+    return name.startswith(("catalog.aside", "catalog.damaged-", "catalog.new"))

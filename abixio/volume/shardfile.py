@@ -94,6 +94,8 @@ class ShardFile:
         try:
             self._map.populate(offset, length)
         except OSError as error:
+            if error.errno == errno.ENOMEM:
+                raise volume_error(error, f"shard {self._name}") from error
             raise ShardCorrupt(f"{self._name}: bytes from {offset} on cannot be read: {error.strerror}") from error
 
     def close(self) -> None:
@@ -135,7 +137,10 @@ def _pread(files: Files, fd: int, name: str, length: int, offset: int) -> bytes:
 
 def _read_footer(files: Files, fd: int, name: str, write_id: bytes) -> tuple[Trailer, bytes]:
     """The trailer, and the bytes from the first checksum to the end of the record; ShardCorrupt."""
-    size = files.size(fd)
+    try:
+        size = files.size(fd)
+    except OSError as error:
+        raise ShardCorrupt(f"{name}: cannot be read: {error.strerror}") from error
     tail = _pread(files, fd, name, min(size, _TAIL), max(0, size - _TAIL))
     if len(tail) < TRAILER_BYTES:
         raise ShardCorrupt(f"{name}: {size} bytes are too few for a shard file")
@@ -207,9 +212,15 @@ class ShardFileWriter:
         except OSError as error:
             raise volume_error(error, f"{place.tmp}: cannot be created") from error
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether there is a file in tmp."""
+        return self._made
+
     def write(self, buffers: Sequence[Buffer]) -> None:
         """Append, all of it or raise; after an error the shard is gone."""
         if self._fd is None:
+            self._host.admit()
             raise VolumeError(f"{self._place.tmp}: is closed")
         try:
             self._host.admit()

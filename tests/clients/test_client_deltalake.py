@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.clients.conftest import Store
-from tests.clients.kit import credentials, library
+from tests.clients.kit import MIB, ODD, credentials, library
 from tests.server import Server
 
 pytestmark = pytest.mark.slow
@@ -27,12 +27,12 @@ def rows() -> Any:
     return library("pyarrow").table({"number": range(ROWS)})
 
 
-def table(store: Store, options: dict[str, str]) -> Any:
-    return library("deltalake").DeltaTable(f"s3://{store.bucket}/table", storage_options=options)
+def table(store: Store, options: dict[str, str], name: str = "table") -> Any:
+    return library("deltalake").DeltaTable(f"s3://{store.bucket}/{name}", storage_options=options)
 
 
-def write(store: Store, options: dict[str, str], rows: Any, **more: str) -> None:
-    library("deltalake").write_deltalake(f"s3://{store.bucket}/table", rows, storage_options=options, **more)
+def write(store: Store, options: dict[str, str], rows: Any, name: str = "table", **more: Any) -> None:
+    library("deltalake").write_deltalake(f"s3://{store.bucket}/{name}", rows, storage_options=options, **more)
 
 
 def test_put_and_get(store: Store, options: dict[str, str], rows: Any) -> None:
@@ -76,3 +76,21 @@ def test_delete_by_vacuum_after_compaction(store: Store, options: dict[str, str]
     assert len(removed) == 3
     assert len([key for key in store.listed() if key.endswith(".parquet")]) == 1
     assert table(store, options).to_pyarrow_table().num_rows == 3 * ROWS
+
+
+def test_range_and_multipart_of_a_large_file(store: Store, options: dict[str, str]) -> None:
+    arrow, random = library("pyarrow"), library("random").Random(4)
+    rows = arrow.table({"number": range(ROWS), "bytes": [random.randbytes(20 * MIB // ROWS) for _ in range(ROWS)]})
+    write(store, options, rows)
+    (file,) = [key for key in store.listed() if key.endswith(".parquet")]
+    assert store.parts(file) >= 2
+    found = table(store, options)
+    assert found.to_pyarrow_table(columns=["number"]).equals(rows.select(["number"]))
+    assert found.to_pyarrow_table().equals(rows)
+
+
+def test_odd_keys_of_partitions(store: Store, options: dict[str, str]) -> None:
+    values = [value for value in ODD.values() if "//" not in value]
+    rows = library("pyarrow").table({"number": range(len(values)), "part": values})
+    write(store, options, rows, partition_by=["part"])
+    assert table(store, options).to_pyarrow_table().sort_by("number").equals(rows)

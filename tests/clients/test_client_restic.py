@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 
-from tests.clients.kit import BIG, SMALL, Tool, credentials, program
+from tests.clients.kit import BIG, ODD, SMALL, Tool, credentials, program
 from tests.server import Server
 
 if TYPE_CHECKING:
@@ -62,3 +63,13 @@ def test_list_and_delete_of_snapshots(restic: Tool, s3: S3Client) -> None:
 
 def test_delete_leaves_a_repository_that_checks_out(restic: Tool) -> None:
     restic("check")
+
+
+def test_odd_keys_of_a_repository(restic: Tool, server: Server, s3: S3Client) -> None:
+    # Its paths are cleaned as those of files are: without dots and empty segments.
+    path = ODD["escapes"].replace("/..%2F.", "/%2F") + "é😀&=;:@$,!()~"
+    elsewhere = ("-r", f"s3:{server.url}/{BUCKET}/{quote(path)}")
+    restic(*elsewhere, "init")
+    restic(*elsewhere, "backup", "data/small")
+    assert restic(*elsewhere, "dump", "latest", "data/small") == SMALL
+    assert s3.list_objects_v2(Bucket=BUCKET, Prefix=f"{path}/")["KeyCount"] > 0

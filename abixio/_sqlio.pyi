@@ -1,0 +1,21 @@
+"""System calls for SQLite that do not hang and do not kill; _sqlio.h says how.
+
+The event loop asks catalogs itself, since a hand-over to a thread costs many times the lookup. A page that is in memory is
+had in microseconds, also while the disk hangs; one that is not must not be waited for there. `RWF_NOWAIT` (Linux 4.14; ext4,
+XFS, Btrfs and others) makes the kernel say so instead.
+"""
+
+def begin() -> None:
+    """From now on this thread takes only pages that are in memory."""
+
+def end() -> bool:
+    """This thread waits for disks again. Whether anything was refused since `begin`."""
+
+def wanted() -> bool:
+    """Whether this thread is between `begin` and `end`: for a VFS that stands in for a cold disk."""
+
+def refuse() -> None:
+    """What the kernel's refusal does: for the same."""
+
+def calls() -> dict[str, int]:
+    """Addresses of the functions by the names that they have in SQLite's table of system calls."""

@@ -1,0 +1,379 @@
+"""The rows of the matrix: for every way to change the store, what stands before, and what is played."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from abixio.volume.catalog import _persist_wal as persist_wal
+from tests.crash.bench import Bench
+from tests.crash.run import LARGE, SMALL, Run, Script, if_none_match
+
+READS: Final = frozenset((
+    "bucket", "buckets", "head", "open", "list", "upload", "parts", "uploads", "inspect", "repair_status",
+))
+"""Methods of the store that change nothing."""
+NOT_OPERATIONS: Final = frozenset(("start", "aclose", "n", "pool", "settler", "committer", "journal"))
+"""Its life and its parts: opening, settling, repair and closing belong to every row."""
+
+
+def small(name: str) -> str:
+    """A value whose shards live in the catalog."""
+    return f"{name}:{SMALL}"
+
+
+def large(name: str) -> str:
+    """A value whose shards are files."""
+    return f"{name}:{LARGE}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One operation of the store under attack."""
+
+    name: str
+    methods: frozenset[str]
+    """What of the store it is a row for; a test sees that they are called."""
+    script: Script
+    n: int = 3
+    base: str = "plain"
+    """Which of BASES stands before."""
+
+
+ROWS: Final[list[Row]] = []
+
+
+def row(*methods: str, n: int = 3, base: str = "plain") -> Callable[[Script], Script]:
+    def add(script: Script) -> Script:
+        ROWS.append(Row(script.__name__.replace("_", " "), frozenset(methods), script, n, base))
+        return script
+
+    return add
+
+
+# ---- what stands before ----------------------------------------------------------------------------------------------
+async def plain(run: Run) -> None:
+    """A bucket with keys that nobody touches and keys that are overwritten, deleted, copied."""
+    await run.create_bucket("b")
+    for key in ("small", "other/small"):
+        await run.put(key, small(key))
+    for key in ("large", "other/large"):
+        await run.put(key, large(key))
+    await run.put("wide", large("wide"), ftt=str(run.store.n - 1))
+
+
+async def uploading(run: Run) -> None:
+    """The same, and an upload with two parts, beside one that nobody touches."""
+    await plain(run)
+    await run.create_upload("large", "up")
+    await run.put_part("large", "up", 1, large("one"))
+    await run.put_part("large", "up", 2, large("two"))
+    await run.create_upload("large", "other")
+    await run.put_part("large", "other", 1, large("else"))
+
+
+async def later(run: Run) -> None:
+    """What happened while a volume was set back to a snapshot that was taken before."""
+    await run.put("small", large("later"))
+    await run.put("new", large("new"))
+    await run.delete("large")
+    for _ in range(3):
+        await run.settle()
+
+
+def nothing(bench: Bench) -> None:
+    """The volumes are as they were left."""
+
+
+def emptied(bench: Bench) -> None:
+    """Volume 1 is a blank disk that took the place of another."""
+    bench.blank(1)
+
+
+def rotten(bench: Bench) -> None:
+    """Volume 0 has a bit flipped in every shard file; volume 1 has lost one file and the bytes of one small shard."""
+    for name, path in bench.files(0).items():
+        if name.startswith("shards/"):
+            data = bytearray(Path(path).read_bytes())
+            data[100] ^= 1
+            Path(path).write_bytes(data)
+    wide = max((path for name, path in bench.files(1).items() if name.startswith("shards/")), key=os.path.getsize)
+    os.unlink(wide)  # of the one object that is readable still
+    _write_over_first_inline_shard(bench, 1)
+    for slot, volume in enumerate(bench.paths):
+        write_id = bytes(15) + bytes([slot])
+        (volume / "shards" / f"{slot:02x}" / write_id.hex()).write_bytes(b"a file that no row names")
+
+
+def _write_over_first_inline_shard(bench: Bench, slot: int) -> None:
+    connection = apsw.Connection(str(bench.paths[slot] / ".abixio/catalog.db"))
+    persist_wal(connection)
+    connection.execute("UPDATE inline SET shard = zeroblob(length(shard)) WHERE id = (SELECT min(id) FROM inline)")
+    connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class BaseSpec:
+    """How to make what stands before a row."""
+
+    script: Script
+    damage: Callable[[Bench], None] = nothing
+    since: Script | None = None
+    """Played before the damage is done to the volumes as they were before it: for snapshots."""
+    filling: frozenset[int] = frozenset()
+    """Volumes that are filling from the start."""
+
+
+BASES: Final = {
+    "plain": BaseSpec(plain),
+    "uploading": BaseSpec(uploading),
+    "emptied": BaseSpec(uploading, emptied, filling=frozenset((1,))),
+    "rotten": BaseSpec(uploading, rotten),
+    "set back": BaseSpec(plain, since=later, filling=frozenset((2,))),
+}
+
+
+# ---- buckets ---------------------------------------------------------------------------------------------------------
+@row("create_bucket")
+async def create_a_bucket(run: Run) -> None:
+    await run.create_bucket("new")
+    await run.settle()
+
+
+@row("delete_bucket")
+async def create_and_delete_a_bucket(run: Run) -> None:
+    await run.create_bucket("new")
+    await run.delete_bucket("new")
+    await run.create_bucket("new")
+    await run.settle()
+
+
+@row("delete_bucket", base="uploading")
+async def delete_a_bucket_with_uploads(run: Run) -> None:
+    for key in ("small", "large", "wide", "other/small", "other/large"):
+        await run.delete(key)
+    await run.settle()
+    await run.delete_bucket("b", ("upload", "b", "large", "up"), ("upload", "b", "large", "other"))
+    await run.settle()
+
+
+# ---- objects ---------------------------------------------------------------------------------------------------------
+@row("put")
+async def put_inline(run: Run) -> None:
+    await run.put("new", small("new"))
+    await run.settle()
+
+
+@row("put", n=4)
+async def put_a_file(run: Run) -> None:
+    await run.put("new", large("new"))
+    await run.settle()
+
+
+@row("put")
+async def overwrite_small_with_large_with_small(run: Run) -> None:
+    await run.put("small", large("b"))
+    await run.put("small", small("c"))
+    await run.settle()
+
+
+@row("put")
+async def overwrite_large_with_small_with_large(run: Run) -> None:
+    await run.put("large", small("b"))
+    await run.settle()
+    await run.put("large", large("c"))
+    await run.settle()
+
+
+@row("put", n=4)
+async def overwrite_with_another_fault_tolerance(run: Run) -> None:
+    await run.put("wide", large("b"), ftt="0")
+    await run.put("wide", large("c"), ftt="2")
+    await run.settle()
+
+
+@row("put")
+async def put_without_parity(run: Run) -> None:
+    await run.put("small", small("b"))
+    await run.cycle()
+    await run.put("large", small("b"))
+    await run.put("bare", large("bare"), ftt="0")
+    await run.put("small", small("c"), ftt="0")
+    await run.settle()
+
+
+@row("put")
+async def put_when_there_is_none(run: Run) -> None:
+    await run.put("new", small("a"), condition=if_none_match)
+    await run.put("new", small("b"), condition=if_none_match)
+    await run.put("large", large("b"), condition=if_none_match)
+    await run.settle()
+
+
+@row("delete", n=4)
+async def delete_inline(run: Run) -> None:
+    await run.delete("small")
+    await run.settle()
+
+
+@row("delete")
+async def delete_a_file(run: Run) -> None:
+    await run.delete("large")
+    await run.settle()
+
+
+@row("delete", "put")
+async def delete_and_put_again(run: Run) -> None:
+    await run.delete("large")
+    await run.put("large", large("b"))
+    await run.delete("large")
+    await run.settle()
+    await run.settle()
+
+
+@row("open", "put")
+async def copy_a_file(run: Run) -> None:
+    await run.copy("large", "small", large("large"))
+    await run.copy("other/small", "large", small("other/small"))
+    await run.settle()
+
+
+# ---- uploads ---------------------------------------------------------------------------------------------------------
+@row("create_upload")
+async def create_an_upload(run: Run) -> None:
+    await run.create_upload("new", "a")
+    await run.settle()
+
+
+@row("put_part", base="uploading")
+async def put_a_part(run: Run) -> None:
+    await run.put_part("large", "up", 3, large("three"))
+    await run.settle()
+
+
+@row("put_part", base="uploading")
+async def put_a_part_again(run: Run) -> None:
+    await run.put_part("large", "up", 2, large("again"))
+    await run.put_part("large", "up", 2, small("third"))
+    await run.settle()
+
+
+@row("complete_upload", base="uploading")
+async def complete_an_upload(run: Run) -> None:
+    await run.complete("large", "up", {1: large("one"), 2: large("two")})
+    await run.settle()
+
+
+@row("complete_upload", "put_part", "create_upload", base="uploading")
+async def upload_from_first_to_last(run: Run) -> None:
+    await run.create_upload("new", "mine")
+    await run.put_part("new", "mine", 1, large("mine"))
+    await run.put_part("new", "mine", 2, small("last"))
+    await run.complete("new", "mine", {1: large("mine")})
+    await run.settle()
+
+
+@row("abort_upload", base="uploading", n=4)
+async def abort_an_upload(run: Run) -> None:
+    await run.abort("large", "up")
+    await run.settle()
+
+
+# ---- repair ----------------------------------------------------------------------------------------------------------
+@row("heal", base="rotten")
+async def heal_rotten_shards(run: Run) -> None:
+    for key in ("large", "other/large", "wide", "small", "other/small"):
+        await run.heal(key)
+    await run.settle()
+
+
+@row("scan_now", base="rotten")
+async def scan_what_is_rotten(run: Run) -> None:
+    await run.scan()
+    await run.settle()
+
+
+@row("scan_now", base="uploading")
+async def scan_beside_an_upload(run: Run) -> None:
+    await run.put_part("large", "up", 2, large("again"))
+    await run.scan()
+    await run.complete("large", "up", {1: large("one"), 2: large("again")})
+    await run.delete("other/large")
+    await run.scan()
+    await run.settle()
+
+
+@row("reencode")
+async def reencode(run: Run) -> None:
+    await run.reencode("large", "2")
+    await run.settle()
+    await run.reencode("large", "0")
+    await run.reencode("small", "2")
+    await run.settle()
+
+
+@row("complete_upload", "reencode", base="uploading")
+async def reencode_what_was_uploaded(run: Run) -> None:
+    await run.complete("large", "up", {1: large("one"), 2: large("two")})
+    await run.reencode("large", "2")
+    await run.settle()
+
+
+@row("reencode", "put", "delete")
+async def overwrite_and_delete_what_is_reencoded(run: Run) -> None:
+    await run.reencode("large", "2")
+    await run.put("large", large("b"))
+    await run.reencode("small", "0")
+    await run.delete("small")
+    await run.settle()
+
+
+@row(base="emptied")
+async def refill_a_blank_disk(run: Run) -> None:
+    await run.put("small", large("b"))
+    await run.refill(1)
+    await run.settle()
+
+
+@row(base="set back")
+async def refill_a_disk_that_was_set_back(run: Run) -> None:
+    await run.refill(2)
+    await run.put("new", large("b"))
+    await run.settle()
+
+
+# ---- crashes in the repair of a crash --------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """A base: that row, cut short after a share of all that it does."""
+
+    row: str
+    share: float
+    cut: str
+    """keep: the process was killed; or a kind of power cut."""
+
+
+CRASHES: Final[dict[str, Crash]] = {}
+
+
+async def repair_and_go_on(run: Run) -> None:
+    await run.repair()
+    await run.put("large", large("after"))
+    await run.settle()
+
+
+def _cut_short() -> None:
+    for name in ("overwrite large with small with large", "delete and put again", "reencode", "upload from first to last"):
+        for share, cut in ((0.4, "keep"), (0.55, "mixed")):
+            crash = Crash(name, share, cut)
+            title = f"repair {name}, {cut} at {share:.0%}"
+            CRASHES[title] = crash
+            ROWS.append(Row(title, frozenset(("put",)), repair_and_go_on, 3, title))
+
+
+_cut_short()
