@@ -17,7 +17,7 @@ import pytest
 from tests.e2e import MIB, begin_put, got, leftovers, presigned, read, shards
 from tests.kills import Kills
 from tests.rawclient import RawClient
-from tests.server import Server
+from tests.server import Server, remove
 
 if TYPE_CHECKING:
     from tests.conftest import MakeServer
@@ -253,3 +253,24 @@ def test_kill_9_two_hundred_times(make_server: MakeServer, tmp_path: Path) -> No
 @pytest.mark.parametrize("volumes", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(5, marks=pytest.mark.slow)])
 def test_kill_9_with_other_numbers_of_volumes(make_server: MakeServer, tmp_path: Path, volumes: int) -> None:
     kill_again_and_again(make_server(volumes, start=False), tmp_path / "ledger", 3, seed=volumes)
+
+
+# ---- a crash and a lost disk -----------------------------------------------------------------------------------------
+@pytest.mark.xfail(strict=True, reason="a row that all volumes must hold cannot be judged once one of them is gone")
+@pytest.mark.parametrize(("volumes", "ftt"), [(2, "1"), (4, "3"), (4, "2")])
+def test_a_crash_and_the_loss_of_as_many_disks_as_the_ftt_says_leave_the_object(
+    make_server: MakeServer, volumes: int, ftt: str
+) -> None:
+    """What was answered just before the crash is there, and the bucket can be listed."""
+    server = make_server(volumes, "--durability", "page-cache")
+    with RawClient(server.port) as client:
+        assert client.call("PUT", "bucket").status == 200
+        time.sleep(2)
+        assert client.call("PUT", "bucket", "key", headers={"x-amz-meta-ec-ftt": ftt}, body=b"acknowledged").status == 200
+    server.kill()
+    for volume in server.volumes[: int(ftt)]:
+        remove(volume)
+    with RawClient(server.start().port) as client:
+        assert client.call("GET", "bucket", "key").body == b"acknowledged"
+        if int(ftt) <= volumes // 2:  # with fewer volumes, nothing can be listed
+            assert b"<Key>key</Key>" in client.call("GET", "bucket").body

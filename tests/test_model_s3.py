@@ -216,7 +216,7 @@ class Machine(RuleBasedStateMachine):
         ]
 
     # ---- objects -----------------------------------------------------------------------------------------------------
-    @step(14, bucket=buckets, key=keys, size=sizes, seed=seeds, meta=metas, kind=kinds, ftt=ftts, ask=writes)
+    @step(17, bucket=buckets, key=keys, size=sizes, seed=seeds, meta=metas, kind=kinds, ftt=ftts, ask=writes)
     def put(
         self, bucket: str, key: str, size: int, seed: int, meta: dict[str, str], kind: str, ftt: int | None, ask: Ask
     ) -> None:

@@ -219,8 +219,7 @@ def test_a_failed_sync_of_a_checkpoint_takes_the_volume_out_of_service(volume: L
 
 def test_a_read_that_fails_is_an_error_of_that_read_only(volume: LocalVolume, vfs: FaultyVFS) -> None:
     grow(volume, 0, 300)
-    volume._catalog._write(volume._catalog._empty_wal, False)
-    vfs.fail["read", "db"] = apsw.IOError
+    vfs.fail["read", "db"] = vfs.fail["read", "-wal"] = apsw.IOError
     with pytest.raises(VolumeError):
         volume.scan(SPACE, b"", None, 1000)
     vfs.fail.clear()

@@ -28,6 +28,7 @@ from abixio.store.buffers import BufferPool
 from abixio.store.opening import mark_regressed, newest_seq, verify_unclean
 from abixio.store.pool import Pool
 from abixio.store.store import Store
+from abixio.volume import catalog
 from abixio.volume.files import Files
 from abixio.volume.local import LocalVolume
 from tests.crash.layer import BOOT, Fault, Layer
@@ -58,6 +59,7 @@ class Job:
     names: Sequence[Sequence[str]] = ()
     """The files of each volume, so that the journal can name them."""
     boot: str = BOOT
+    short_log: bool = False
 
 
 def opened(root: Path, n: int, files: Callable[[int], Files]) -> dict[int, LocalVolume]:
@@ -124,6 +126,8 @@ def _live(job: Job, out: int, journal: Path) -> None:
     """The child, from fork to end."""
     logging.disable(logging.CRITICAL)
     apsw.Connection = Connection  # type: ignore[misc]
+    if job.short_log:
+        vars(catalog).update(CHECKPOINT_PAGES=6, _WAL_LIMIT_PAGES=16)
     layer = Layer(job.fault, job.record, job.boot)
 
     def say(event: dict[str, Any]) -> None:

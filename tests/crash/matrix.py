@@ -8,26 +8,27 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, NamedTuple
 
+from tests.crash.bases import BASES, BaseSpec, Crash
 from tests.crash.bench import Bench, bench
 from tests.crash.child import Ending, Job, spawn
 from tests.crash.disk import CUTS, Disk, Image
 from tests.crash.layer import BOOT, KINDS, Fault, Point, applies
 from tests.crash.model import Model
-from tests.crash.rows import BASES, CRASHES, ROWS, BaseSpec, Crash, Row
+from tests.crash.report import Result
+from tests.crash.rows import CRASHES, ROWS, Row
 from tests.crash.run import Script
 from tests.crash.shortcuts import shortcuts
 from tests.crash.verify import verify
 
 MODES: Final = ("fsync", "page-cache")
-ON_ALL: Final = frozenset(("kill", "lost sync"))
-"""Kinds of faults that are tried on every volume; volumes are alike, so the others take one volume per call, in turn."""
+FRAME_HEAD: Final = 32
+"""Bytes: shorter writes are the heads of frames in SQLite's log."""
 DRAIN: Final = 5
 """Every so many cases all is deleted afterwards, and nothing may stay."""
 
@@ -85,34 +86,13 @@ class Played:
         return [Point(slot, site, number) for (slot, site), count in counts for number in range(count)]
 
 
-@dataclass(slots=True)
-class Result:
-    """What a run of the matrix has seen."""
-
-    cases: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    """(row, mode, kind) -> cases."""
-    same: int = 0
-    """Cuts that left the very state of a case that was looked at."""
-    missed: int = 0
-    """Faults at calls that were not made this time: reads depend on how threads meet."""
-    sites: set[tuple[str, str]] = field(default_factory=set)
-    """(row, site) that were attacked."""
-    failures: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-    left: int = 0
-    """Cases that the time limit left out."""
-
-    @property
-    def size(self) -> int:
-        return sum(self.cases.values())
-
-
 class Matrix:
     """Runs cases on benches that are used again and again."""
 
     def __init__(self, thorough: bool = False) -> None:
         self.thorough = thorough
-        """Every kind of power cut at every moment; else at each moment two, one of them by turns."""
+        """Every fault on every volume, where else one volume per call has it in turn, for volumes are alike; every kind of power
+        cut at every moment, where else there are two, one of them in turn."""
         self.result = Result()
         self._stack = ExitStack()
         self._benches: dict[int, Bench] = {}
@@ -184,7 +164,9 @@ class Matrix:
     def _spawn(self, row: Row, mode: str, base: Base, fault: Fault | None, record: bool = False, close: bool = True) -> Ending:
         used = self._bench(row.n)
         used.lay(base.images)
-        return spawn(Job(used.root, row.n, mode, row.script, fault, record, close, base.model.ids, base.names, base.boot))
+        return spawn(Job(
+            used.root, row.n, mode, row.script, fault, record, close, base.model.ids, base.names, base.boot, row.short_log
+        ))
 
     # ---- the cases ---------------------------------------------------------------------------------------------------
     def cases(self, row: Row, mode: str, kinds: Iterable[str] = (*KINDS, *CUTS)) -> Iterator[Case]:
@@ -192,10 +174,10 @@ class Matrix:
         played, kinds = self.played(row, mode), set(kinds)
         for point in played.points():
             for kind in KINDS:
-                if kind in kinds and applies(kind, point.site) and (kind in ON_ALL or _its_turn(point, kind, row.n)):
+                if kind in kinds and applies(kind, point.site) and (self.thorough or _its_turn(point, kind, row.n)):
                     yield Case(row, mode, Fault(kind, point))
         for moment, entry in enumerate(played.ending.journal, 1):
-            if entry[0] != "event" or "ack" in entry[1]:
+            if _matters(entry):
                 turn = CUTS[1 + moment % (len(CUTS) - 1)]
                 for cut in CUTS:
                     if cut in kinds and (cut in ("drop", turn) or self.thorough):
@@ -279,6 +261,14 @@ def step(disks: Sequence[Disk], entry: tuple[Any, ...]) -> None:
         disks[entry[1]].do(entry[0], *entry[2:])
 
 
+def _matters(entry: tuple[Any, ...]) -> bool:
+    """Whether a power cut behind it may leave something new: no news are what a client was not told, and the head of a frame of
+    SQLite's log, whose page follows."""
+    if entry[0] == "event":
+        return "ack" in entry[1]
+    return entry[0] != "write" or len(entry[4]) >= FRAME_HEAD
+
+
 def _its_turn(point: Point, kind: str, n: int) -> bool:
     """One volume for each (site, number), another for the next."""
     return zlib.crc32(f"{point.site}{point.number}{kind}".encode()) % n == point.slot
@@ -295,24 +285,3 @@ def sample(matrix: Matrix, modes: Sequence[str], seed: int, count: int) -> list[
     names = sorted(piles)
     rng.shuffle(names)
     return [rng.choice(piles[names[number % len(names)]]) for number in range(count)]
-
-
-def table(result: Result) -> str:
-    """Operations, call sites, kinds of faults, cases and what came of them."""
-    kinds = sorted({kind for _, _, kind in result.cases})
-    rows = sorted({row for row, _, _ in result.cases})
-    lines = []
-    for row in rows:
-        sites = len({site for name, site in result.sites if name == row})
-        cases = sum(count for (name, _, _), count in result.cases.items() if name == row)
-        failed = sum(failure.startswith(f"{row}, ") for failure in result.failures)
-        lines.append(f"{row:44} {sites:5} sites {cases:7} cases {failed:4} failed")
-    per_kind = ", ".join(f"{kind} {sum(c for (_, _, k), c in result.cases.items() if k == kind)}" for kind in kinds)
-    lines.append(
-        f"{len(rows)} operations x {len({site for _, site in result.sites})} call sites x {len(kinds)} kinds of faults: "
-        f"{result.size} cases ({result.same} left a state already looked at, {result.missed} met no such call, "
-        f"{result.left} left out), {len(result.failures)} failed, {result.seconds:.0f} s"
-    )
-    lines.append(per_kind)
-    return "\n".join(lines)
-

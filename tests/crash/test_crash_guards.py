@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from abixio.errors import Unavailable
+from abixio.store.asking import Asker
 from abixio.store.commit import Committer
 from abixio.store.completion import Completion
 from abixio.store.health import Healed
 from abixio.store.lane import Lane
 from abixio.store.mend import Mender, Rest
 from abixio.store.multipart import upload_name
+from abixio.store.resolve import View
 from abixio.store.settle import Settler
 from abixio.store.upload import Received
 from abixio.volume.catalog import Catalog
@@ -158,6 +160,19 @@ def old_versions_go_after_the_new_is_safe(patch: Patch) -> None:
     patch.setattr(Settler, "cycle", hasty)
 
 
+def a_filling_volume_denies_what_it_took_part_in(patch: Patch) -> None:
+    patch.setattr(Asker, "view", lambda self, rows: View.of(
+        self._pool.n, rows, frozenset(self._pool.filling), frozenset(self._pool.regressed)
+    ))
+
+
+def parts_stay_until_the_end_of_their_upload_is_safe(patch: Patch) -> None:
+    async def surely(self: Mender, space: bytes, key: bytes) -> bool:
+        return True
+
+    patch.setattr(Mender, "_ended_for_good", surely)
+
+
 @dataclass(frozen=True)
 class Without:
     """A guard, and where in the matrix its absence shows."""
@@ -183,10 +198,12 @@ WITHOUT = [
     Without(a_write_without_its_quorum_is_taken_back, "overwrite small with large with small", "fsync", ("plague",)),
     Without(an_upload_ends_after_its_object_is_there, "complete an upload", "fsync", ("kill",)),
     Without(what_volumes_missed_is_brought_to_them, "put inline", "fsync", ("eio", "kill")),
+    Without(a_filling_volume_denies_what_it_took_part_in, "refill a blank disk", "fsync", ("kill", "drop")),
+    Without(parts_stay_until_the_end_of_their_upload_is_safe, "scan beside an upload", "page-cache", ("mixed", "drop")),
 ]
 
 
-def found(without: Without, patch: Patch, most: int = 400) -> str | None:
+def found(without: Without, patch: Patch, most: int = 600) -> str | None:
     """The first violation that the matrix finds with the guard taken away."""
     row = next(row for row in ROWS if row.name == without.row)
     with Matrix() as matrix:

@@ -8,7 +8,8 @@ from random import Random
 
 import pytest
 
-from tests.crash.matrix import MODES, Matrix, sample, table
+from tests.crash.matrix import MODES, Matrix, sample
+from tests.crash.report import table
 from tests.crash.rows import ROWS
 
 COUNT = int(os.environ.get("ABIXIO_CRASH_CASES", "60"))

@@ -8,6 +8,8 @@ from typing import Final
 
 from abixio.codec.checksum import block_seed
 from abixio.errors import AbixioError, VolumeError
+from abixio.fsck.progress import Silent
+from abixio.fsck.run import check
 from abixio.store.inline import unpack_shard
 from abixio.store.opening import whole
 from abixio.store.record import unpack
@@ -29,20 +31,27 @@ ROUNDS: Final = 8
 
 # ---- at rest ---------------------------------------------------------------------------------------------------------
 async def to_rest(store: Store) -> bool:
-    """Everything that a server does in the background, until nothing is left to do."""
+    """Everything that a server does in the background, until nothing is left to do. The scanner looks first, at what the crash
+    has left, and last: what the others no longer name may have come back on one volume."""
+    await store.scan_now()
     for _ in range(ROUNDS):
         store.journal._later.clear()  # what has to wait for another key is tried again after a second, which nobody has here
         for slot in sorted(store.pool.filling):
             await store.refill.run_once(slot)
-        await store.scan_now()
         await store.repairs.run_once()
         await store.journal.run_once()
         await store.settler.cycle()
         await store.settler.cycle()
-        volumes = [lane.volume for lane in store.pool.lanes if lane is not None]
-        if not store.pool.filling and not any(volume.unsettled(None, 1) or volume.garbage(1) for volume in volumes):
-            return True
+        if _quiet(store):
+            found = await store.scan_now()
+            if not found.orphans and not found.repaired and _quiet(store):
+                return True
     return False
+
+
+def _quiet(store: Store) -> bool:
+    volumes = [lane.volume for lane in store.pool.lanes if lane is not None]
+    return not store.pool.filling and not any(volume.unsettled(None, 1) or volume.garbage(1) for volume in volumes)
 
 
 def unsound(volumes: Mapping[int, LocalVolume]) -> list[str]:
@@ -100,7 +109,14 @@ async def _verify(
         if drain and not wrong:
             wrong += await _drain(store, again)
             again = {}
-    return wrong + Leftovers(bench, again).look()
+    wrong += Leftovers(bench, again).look()
+    return wrong if wrong or not drain else _second_opinion(bench)
+
+
+def _second_opinion(bench: Bench) -> list[str]:
+    """What `abixio fsck` says of the pool: nothing."""
+    report = check([str(path) for path in bench.paths], Booted(BOOT), Silent())
+    return [f"fsck: {finding.level.value}: {finding.text}" for finding in report.findings]
 
 
 async def _drain(store: Store, seen: dict[Thing, Value]) -> list[str]:
