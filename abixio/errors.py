@@ -53,6 +53,24 @@ class BucketExists(ClientError): ...
 class BucketNotEmpty(ClientError): ...
 class NoSuchKey(ClientError): ...
 class NoSuchUpload(ClientError): ...
+class NoSuchVersion(ClientError): ...
+
+
+class IsDeleteMarker(ClientError):
+    """What was asked for is a delete marker: the current version (404) or the one named (405). args: the key, the version id,
+    whether the id was asked for, its Last-Modified."""
+
+
+class InvalidVersionId(ClientError):
+    """That is not what a version id looks like."""
+
+
+class InvalidBucketState(ClientError):
+    """The bucket's settings do not allow that."""
+
+
+class ObjectLocked(ClientError):
+    """Retention or a legal hold protects the version."""
 
 
 class InvalidFaultTolerance(ClientError):

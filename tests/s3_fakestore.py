@@ -11,8 +11,8 @@ import os
 import time
 from base64 import b64decode, b64encode
 from bisect import bisect_left, insort
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import md5
 from typing import Final
 
@@ -29,13 +29,15 @@ from abixio.errors import (
     NoSuchBucket,
     NoSuchKey,
     NoSuchUpload,
+    NoSuchVersion,
     PartTooSmall,
 )
 from abixio.message import Buffer
-from abixio.store.record import Part, Record
+from abixio.store.record import NULL, Part, Record
 from abixio.store.types import (
     Bucket,
     Condition,
+    Deleted,
     Listing,
     ObjectInfo,
     PartInfo,
@@ -44,9 +46,11 @@ from abixio.store.types import (
     Source,
     Upload,
     UploadListing,
+    VersionListing,
     always,
     info_of,
 )
+from abixio.store.versions import which
 
 SLICE: Final = 1 << 20
 """What one slice of a stream holds: as small as that, so that tests of some MiB see several."""
@@ -76,6 +80,7 @@ class Contents:
     keys: list[str] = field(default_factory=list)
     objects: dict[str, Stored] = field(default_factory=dict)
     uploads: dict[str, OpenUpload] = field(default_factory=dict)
+    configs: dict[str, str] = field(default_factory=dict)
 
 
 class MemoryReader:
@@ -127,6 +132,24 @@ class FakeStore:
     async def buckets(self) -> list[Bucket]:
         return [self.contents[name].bucket for name in sorted(self.contents)]
 
+    async def change_bucket(self, name: str, edit: Callable[[Mapping[str, str]], Mapping[str, str]]) -> Bucket:
+        old = await self.bucket(name)
+        bucket = replace(old, settings=dict(edit(old.settings)))
+        self.contents[name].bucket = bucket
+        return bucket
+
+    async def config(self, bucket: Bucket, name: str) -> str | None:
+        return self._contents(bucket).configs.get(name)
+
+    async def configs(self, bucket: Bucket, prefix: str) -> dict[str, str]:
+        return {name: body for name, body in sorted(self._contents(bucket).configs.items()) if name.startswith(prefix)}
+
+    async def set_config(self, bucket: Bucket, name: str, body: str | None) -> None:
+        if body is None:
+            self._contents(bucket).configs.pop(name, None)
+        else:
+            self._contents(bucket).configs[name] = body
+
     async def delete_bucket(self, name: str) -> None:
         if name not in self.contents:
             raise NoSuchBucket(name)
@@ -145,24 +168,44 @@ class FakeStore:
         record = Record(
             "object", bucket.space, key.encode(), next(self._numbers), 1, modified=self._time(), owner=spec.owner, size=len(data),
             etag=md5(data, usedforsecurity=False).hexdigest(), parts=(part,), headers=dict(spec.headers), meta=dict(spec.meta),
-            checksums=checksums, checksum_type=spec.checksum_type,
+            checksums=checksums, checksum_type=spec.checksum_type, tags=dict(spec.tags), lock=dict(spec.lock),
         )
         return self._keep(contents, key, Stored(record, data))
 
-    async def head(self, bucket: Bucket, key: str) -> ObjectInfo:
-        return self._found(bucket, key).info
+    async def head(self, bucket: Bucket, key: str, version: str | None = None) -> ObjectInfo:
+        return self._found(bucket, key, version).info
 
-    async def open(self, bucket: Bucket, key: str) -> MemoryReader:
-        return MemoryReader(self, self._found(bucket, key))
+    async def open(self, bucket: Bucket, key: str, version: str | None = None) -> MemoryReader:
+        return MemoryReader(self, self._found(bucket, key, version))
 
-    async def delete(self, bucket: Bucket, key: str, condition: Condition = always) -> bool:
+    async def amend(self, bucket: Bucket, key: str, version: str | None, edit: Callable[[Record], Record]) -> ObjectInfo:
+        stored = self._found(bucket, key, version)
+        new = Stored(edit(stored.record), stored.data)
+        self._contents(bucket).objects[key] = new
+        return new.info
+
+    async def versions(
+        self, bucket: Bucket, prefix: str, delimiter: str, after: tuple[str, str | None], limit: int
+    ) -> VersionListing:
+        if after[1] is not None:
+            which(bucket.space, after[1])
+        page = await self.list(bucket, prefix, delimiter, after[0], limit)
+        ends_in_key = bool(page.items) and page.items[-1].key == page.next
+        following = None if page.next is None else (page.next, NULL if ends_in_key else None)
+        return VersionListing([(info, True) for info in page.items], page.prefixes, page.truncated, following)
+
+    async def delete(
+        self, bucket: Bucket, key: str, condition: Condition = always, version: str | None = None, bypass: bool = False
+    ) -> Deleted | None:
         contents = self._contents(bucket)
+        if version is not None and which(bucket.space, version) != NULL:
+            return None
         condition(self._current(contents, key))
         self._fail()
         if contents.objects.pop(key, None) is None:
-            return False
+            return None
         del contents.keys[bisect_left(contents.keys, key)]
-        return True
+        return Deleted(NULL, False)
 
     async def list(
         self, bucket: Bucket, prefix: str, delimiter: str, after: str, limit: int, inclusive: bool = False
@@ -296,8 +339,10 @@ class FakeStore:
         stored = contents.objects.get(key)
         return None if stored is None else stored.info
 
-    def _found(self, bucket: Bucket, key: str) -> Stored:
+    def _found(self, bucket: Bucket, key: str, version: str | None) -> Stored:
         stored = self._contents(bucket).objects.get(key)
+        if version is not None and (which(bucket.space, version) != NULL or stored is None):
+            raise NoSuchVersion(key, version)
         if stored is None:
             raise NoSuchKey(key)
         return stored

@@ -179,7 +179,7 @@ def test_a_configuration_that_is_too_large_is_not_read(s3: Harness) -> None:
 
 @pytest.mark.parametrize(
     "headers",
-    [{"x-amz-bucket-object-lock-enabled": "true"}, {"x-amz-object-ownership": "ObjectWriter"}],
+    [{"x-amz-object-ownership": "ObjectWriter"}],
 )
 def test_what_a_bucket_cannot_be_yet(s3: Harness, headers: dict[str, str]) -> None:
     assert s3.ask("PUT", "/abc", headers).status == 501

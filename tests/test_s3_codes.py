@@ -101,6 +101,12 @@ def cut_short(s3: Signer) -> Answer:
     return s3.ask("PUT", "/b01/k", body=b"x", length=5)
 
 
+def never_held(s3: Harness) -> Answer:
+    s3.ask("PUT", "/b02", {"x-amz-bucket-object-lock-enabled": "true"})
+    s3.ask("PUT", "/b02/k", body=b"data")
+    return s3.ask("GET", "/b02/k?retention")
+
+
 ACL = b"<AccessControlPolicy/>"
 WAYS: dict[str, Ask] = {
     "AccessControlListNotSupported": ask("PUT", "/b01/k", b"x", x_amz_acl="public-read"),
@@ -114,12 +120,17 @@ WAYS: dict[str, Ask] = {
     "EntityTooLarge": lambda s3: s3.ask("PUT", "/b01/k", length=6 << 30),
     "EntityTooSmall": complete((1, "right"), (2, "right")),
     "IllegalLocationConstraintException": lambda s3: s3.ask("PUT", "/b02", body=located("us-west-1"), region="us-west-2"),
+    "IllegalVersioningConfigurationException": ask("PUT", "/b01?versioning", b"<VersioningConfiguration/>"),
     "InvalidLocationConstraint": ask("PUT", "/b02", located("mars")),
     "IncompleteBody": cut_short,
     "InvalidAccessKeyId": sent("GET", "/b01/k?AWSAccessKeyId=x&Signature=abc&Expires=99999999999"),
     "InvalidArgument": ask("GET", "/b01?max-keys=x"),
     "InvalidBucketAclWithObjectOwnership": ask("PUT", "/b02", x_amz_acl="public-read"),
     "InvalidBucketName": ask("PUT", "/B02"),
+    "InvalidBucketState": ask(
+        "PUT", "/b01?object-lock",
+        b"<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>"
+    ),
     "InvalidChunkSizeError": chunked(b"1\r\nx\r\n1\r\nx\r\n0\r\n\r\n", 2),
     "InvalidDigest": ask("PUT", "/b01/k", b"x", content_md5="x"),
     "InvalidPart": complete((1, "wrong")),
@@ -129,6 +140,7 @@ WAYS: dict[str, Ask] = {
     "InvalidRedirectLocation": ask("PUT", "/b01/k", b"x", x_amz_website_redirect_location="x"),
     "InvalidRequest": ask("GET", "/b01/k?retention"),
     "InvalidStorageClass": ask("PUT", "/b01/k", b"x", x_amz_storage_class="TAPE"),
+    "InvalidTag": ask("PUT", "/b01/k", b"x", x_amz_tagging="aws:x=y"),
     "InvalidToken": ask("GET", "/b01/k", x_amz_security_token="x"),
     "InvalidURI": ask("GET", "/b01/%zz"),
     "KeyTooLongError": ask("PUT", "/b01/" + "k" * 1025, b"x"),
@@ -148,6 +160,7 @@ WAYS: dict[str, Ask] = {
     "NoSuchKey": ask("GET", "/b01/none"),
     "NoSuchLifecycleConfiguration": ask("GET", "/b01?lifecycle"),
     "NoSuchPublicAccessBlockConfiguration": ask("GET", "/b01?publicAccessBlock"),
+    "NoSuchObjectLockConfiguration": never_held,
     "NoSuchTagSet": ask("GET", "/b01?tagging"),
     "NoSuchUpload": ask("GET", "/b01/k?uploadId=x"),
     "NoSuchVersion": ask("GET", f"/b01/k?versionId={'x' * 32}"),

@@ -10,7 +10,7 @@ import pytest
 
 from abixio.errors import DataLost
 from abixio.s3.call import root_owner
-from abixio.s3.copy import parse_source
+from abixio.s3.copy import Place, parse_source
 from abixio.s3.errors import S3Error
 from tests.s3_harness import Answer, Harness
 from tests.s3_wire import ACCESS
@@ -45,21 +45,20 @@ def copy(s3: Harness, source: str = "src/k", target: str = "/dst/c", **headers: 
     ("header", "place"),
     [
         ("b/k", ("b", "k")), ("/b/k", ("b", "k")), ("b/a/b/c", ("b", "a/b/c")), ("b//k", ("b", "/k")),
-        ("b/k?versionId=null", ("b", "k")), ("b/a%20b", ("b", "a b")), ("%2Fb%2Fk", ("b", "k")), ("b/a+b%2Bc", ("b", "a b+c")),
-        ("b/a%3FversionId=x", ("b", "a?versionId=x")),
+        ("b/k?versionId=null", ("b", "k", "null")), ("b/a%20b", ("b", "a b")), ("%2Fb%2Fk", ("b", "k")),
+        ("b/a+b%2Bc", ("b", "a b+c")), ("b/a%3FversionId=x", ("b", "a?versionId=x")), ("b/k?versionId=", ("b", "k", "")),
         ("b/%C3%BC", ("b", "ü")), ("b/\xc3\xbc", ("b", "ü")), ("b/k?x", ("b", "k?x")),
     ],
 )
-def test_forms_of_the_source(header: str, place: tuple[str, str]) -> None:
-    assert parse_source(header) == place
+def test_forms_of_the_source(header: str, place: tuple[str, ...]) -> None:
+    assert parse_source(header) == Place(*place)
 
 
 @pytest.mark.parametrize(
     ("header", "code"),
     [
         ("", "InvalidArgument"), ("/", "InvalidArgument"), ("bucket", "InvalidArgument"), ("bucket/", "InvalidArgument"),
-        ("b/k?versionId=" + "x" * 32, "NoSuchVersion"),
-        ("b/k?versionId=abc", "InvalidArgument"), ("b/k?versionId=", "InvalidArgument"), ("b/%zz", "InvalidURI"),
+        ("b/%zz", "InvalidURI"),
         ("b/%ff", "InvalidURI"), ("b/" + "x" * 1025, "KeyTooLongError"),
         ("arn:aws:s3:us-east-1:1:accesspoint/x/object/k", "NotImplemented"),
     ],
@@ -109,7 +108,7 @@ def test_unknown_directives(s3: Harness) -> None:
     assert copy(s3, x_amz_metadata_directive="MERGE").code == "InvalidArgument"
     assert copy(s3, x_amz_tagging_directive="MERGE").code == "InvalidArgument"
     assert copy(s3, x_amz_tagging_directive="REPLACE").status == 200
-    assert copy(s3, x_amz_tagging="a=b").status == 501
+    assert copy(s3, x_amz_tagging="a=b&a=c").code == "InvalidArgument"
     assert s3.ask("HEAD", "/dst/c").status == 200
     assert copy(s3, x_amz_meta_ec_ftt="9", x_amz_metadata_directive="REPLACE").code == "InvalidArgument"
 

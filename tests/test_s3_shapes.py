@@ -14,10 +14,9 @@ from tests.s3_harness import Harness
 from tests.s3_operations import MODEL, STATUS
 
 ABSENT = {
-    "GetBucketAnalyticsConfiguration", "GetBucketCors", "GetBucketEncryption", "GetBucketIntelligentTieringConfiguration",
+    "GetBucketAnalyticsConfiguration", "GetBucketEncryption", "GetBucketIntelligentTieringConfiguration",
     "GetBucketInventoryConfiguration", "GetBucketLifecycle", "GetBucketLifecycleConfiguration", "GetBucketMetricsConfiguration",
-    "GetBucketPolicy", "GetBucketPolicyStatus", "GetBucketReplication", "GetBucketTagging", "GetBucketWebsite",
-    "GetObjectLegalHold", "GetObjectLockConfiguration", "GetObjectRetention", "GetPublicAccessBlock",
+    "GetBucketPolicy", "GetBucketPolicyStatus", "GetBucketReplication", "GetBucketWebsite", "GetPublicAccessBlock",
     "DeleteBucketAnalyticsConfiguration", "DeleteBucketIntelligentTieringConfiguration", "DeleteBucketInventoryConfiguration",
     "DeleteBucketMetricsConfiguration",
 }
@@ -50,6 +49,16 @@ EXTRA: dict[str, dict[str, Any]] = {
     "PutObjectAcl": {"ACL": "private"},
     "UploadPart": {"Body": b"data", "ChecksumAlgorithm": "CRC32"},
     "UploadPartCopy": {"CopySource": "b01/k"},
+    "GetObjectLegalHold": {"Bucket": "lock"},
+    "GetObjectLockConfiguration": {"Bucket": "lock"},
+    "GetObjectRetention": {"Bucket": "lock"},
+    "PutBucketCors": {"CORSConfiguration": {"CORSRules": [{"AllowedOrigins": ["*"], "AllowedMethods": ["GET"]}]}},
+    "PutBucketTagging": {"Tagging": {"TagSet": [{"Key": "a", "Value": "b"}]}},
+    "PutBucketVersioning": {"VersioningConfiguration": {"Status": "Enabled"}},
+    "PutObjectLegalHold": {"Bucket": "lock", "LegalHold": {"Status": "ON"}},
+    "PutObjectLockConfiguration": {"Bucket": "lock", "ObjectLockConfiguration": {"ObjectLockEnabled": "Enabled"}},
+    "PutObjectRetention": {"Bucket": "lock", "Retention": {"Mode": "GOVERNANCE", "RetainUntilDate": 4_000_000_000}},
+    "PutObjectTagging": {"Tagging": {"TagSet": [{"Key": "a", "Value": "b"}]}},
 }
 
 
@@ -62,10 +71,16 @@ def s3() -> Iterator[Harness]:
     everything: dict[str, Any] = {
         "CacheControl": "no-store", "ContentDisposition": "inline", "ContentEncoding": "gzip", "ContentLanguage": "de",
         "ContentType": "text/plain", "Expires": 0, "Metadata": {"a": "b"}, "StorageClass": "GLACIER",
-        "WebsiteRedirectLocation": "/x",
+        "WebsiteRedirectLocation": "/x", "Tagging": "a=b",
     }
     client.put_object(Bucket="b01", Key="k", Body=b"data", ChecksumAlgorithm="CRC32", **everything)
     client.put_object(Bucket="b01", Key="z/1", Body=b"data")
+    client.create_bucket(Bucket="lock", ObjectLockEnabledForBucket=True)
+    client.put_object(Bucket="lock", Key="k", ObjectLockMode="GOVERNANCE", ObjectLockRetainUntilDate=4_000_000_000,
+                      ObjectLockLegalHoldStatus="OFF")
+    rules: Any = [{"AllowedOrigins": ["*"], "AllowedMethods": ["GET"], "AllowedHeaders": ["*"], "ExposeHeaders": ["ETag"]}]
+    client.put_bucket_cors(Bucket="b01", CORSConfiguration={"CORSRules": rules})
+    client.put_bucket_tagging(Bucket="b01", Tagging={"TagSet": [{"Key": "a", "Value": "b"}]})
     for key in ("m", "k", "z/open"):
         upload = client.create_multipart_upload(Bucket="b01", Key=key, ChecksumAlgorithm="CRC32")["UploadId"]
         sent = [part(client, key, upload, n) for n in (1, 2)]

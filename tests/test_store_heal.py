@@ -6,18 +6,17 @@ import asyncio
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from abixio.codec.checksum import block_seed
 from abixio.errors import NoSuchKey, VolumeUnusable
-from abixio.store import mend, objects
+from abixio.store import mend
 from abixio.store.health import Healed
 from abixio.store.inline import pack_shard
 from abixio.store.lane import Lane
-from abixio.store.record import ROOT, Record, unpack
+from abixio.store.record import ROOT, unpack
 from abixio.store.store import Store
 from abixio.store.types import Bucket, PartRef, PutSpec
 from abixio.volume.interface import Row
@@ -447,13 +446,11 @@ async def test_inspect_names_what_is_wrong_with_each_row_and_shard(tmp_path: Pat
 
 @pytest.mark.parametrize("size", [SMALL, FILE])
 async def test_every_version_of_a_key_is_healed_and_the_newest_stays_the_one_that_is_listed(
-    tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, size: int
 ) -> None:
-    """As in a bucket with versions: the newer one does not hide the older."""
-    monkeypatch.setattr(objects, "Record", partial(Record, hides="none"))
     disks = Disks(tmp_path, 4)
     async with process(disks) as store:
-        bucket = await store.create_bucket("b", "me", {})
+        bucket = await store.create_bucket("b", "me", {"versioning": "Enabled"})
         for start in (0, 7):
             await put(store, bucket, "k", noise(size, start), 2)
         await rest(store)

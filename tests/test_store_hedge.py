@@ -18,8 +18,8 @@ import pytest
 
 from abixio.config import KIB, MIB, Config
 from abixio.errors import OutcomeUnknown, Unavailable
-from abixio.store import commit
 from abixio.store import lane as lanes
+from abixio.store import placing
 from abixio.store.breaker import State
 from abixio.store.buffers import BufferPool
 from abixio.store.pool import Pool
@@ -250,8 +250,8 @@ async def test_a_volume_that_is_quick_again_is_relied_on_again_and_gets_what_it_
 async def test_with_too_few_volumes_one_write_finds_out_and_the_next_is_refused_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commit, "STRAGGLER", 0.05)
-    monkeypatch.setattr(commit, "DEADLINE", 0.5)
+    monkeypatch.setattr(placing, "STRAGGLER", 0.05)
+    monkeypatch.setattr(placing, "DEADLINE", 0.5)
     async with Disks(tmp_path, 4).store() as store:
         bucket = await store.create_bucket("bucket", "me", {})
         await put(store, bucket, "key", b"before")

@@ -12,7 +12,7 @@ import asyncio
 import os
 import random
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,12 +23,13 @@ from abixio.config import MIB, Config
 from abixio.errors import AbixioError, NoSuchKey, OutcomeUnknown, VolumeError, VolumeUnusable
 from abixio.store import settle
 from abixio.store.buffers import BufferPool
+from abixio.store.placing import Placer
 from abixio.store.pool import Pool
 from abixio.store.resolve import View
 from abixio.store.store import Store
 from abixio.store.types import Bucket, PutSpec
 from abixio.volume.identity import Identity, Member
-from abixio.volume.interface import Volume
+from abixio.volume.interface import RowId, Volume
 from abixio.volume.local import LocalVolume, format_volume
 from tests.store_memvolume import MemVolume
 
@@ -181,7 +182,7 @@ class Walk:
         keep = self.rng.random() < 0.65
         self.value[number] = keep
         if self.rng.random() < 0.4:
-            self.fuse.left = self.rng.randrange(1, self.n + 3)
+            self.fuse.left = self.rng.randrange(1, 2 * self.n + 3)
         for volume in self.volumes:
             volume.flaky = self.rng.choice((0.0, 0.0, 0.0, 0.2))
         ftt = self.rng.choice(self.tolerances)
@@ -199,11 +200,26 @@ class Walk:
         except AbixioError as error:
             self.log.append(f"  refused: {error!r}")
             (self.unsure.append if self.fuse.blown else self.not_stored.add)(number)
+        well = not any(volume.flaky or volume.away for volume in self.volumes)
         for volume in self.volumes:
             volume.flaky = 0.0
         if self.fuse.blown:
             await self.crash()
+        elif well and not self.filling and self.acked == number and keep and self.rng.random() < 0.3:
+            await self.strike(ftt)
         self.fuse.left = 10**9
+
+    async def strike(self, ftt: int) -> None:
+        """The process dies right after the answer, and as many volumes as the object can lose are gone when it comes back."""
+        gone = self.rng.sample(range(self.n), ftt)
+        self.log.append(f"killed after the answer, and volumes {gone} lost")
+        await self.crash()
+        for slot in gone:
+            self.set_away(slot, True)
+        if not await self.look():
+            raise Violation("an answered object cannot be read")
+        for slot in gone:
+            self.set_away(slot, False)
 
     async def reencode(self) -> None:
         """Another layout for what is there, perhaps cut by a crash: no reader may tell."""
@@ -258,7 +274,8 @@ class Walk:
         await self.crash()
 
     # ---- what clients see --------------------------------------------------------------------------------------------
-    async def look(self) -> None:
+    async def look(self) -> bool:
+        """Whether the reader got an answer."""
         try:
             listed = bool((await self.store.list(self.bucket, "", "", "", 10)).items)
         except AbixioError:
@@ -273,8 +290,9 @@ class Walk:
             seen = -1
         except AbixioError as error:
             self.log.append(f"  reader: {error!r}")
-            return
+            return False
         self.judge(seen)
+        return True
 
     def judge(self, seen: int) -> None:
         if seen in self.not_stored:
@@ -363,6 +381,18 @@ async def test_no_order_of_events_breaks_a_promise(wipes: bool, blank: Blank, sh
 async def test_nor_does_an_object_that_gets_another_layout_at_any_moment(wipes: bool) -> None:
     walk = await walks(WALKS, wipes, reencodes=True)
     assert walk is None, "\n".join(walk.log)
+
+
+async def test_without_the_word_of_its_rows_the_walk_finds_an_answered_object_that_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(self: Placer, id: RowId, slots: Collection[int], enough: int) -> None:
+        pass
+
+    monkeypatch.setattr(Placer, "confirm", nothing)
+    walk = await walks(WALKS, False)
+    assert walk is not None
+    assert "an answered object cannot be read" in walk.log[-1]
 
 
 async def test_without_the_highest_tolerance_in_w_the_walk_finds_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:

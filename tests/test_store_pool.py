@@ -11,7 +11,7 @@ import pytest
 
 from abixio.config import KIB, MIB
 from abixio.errors import ClientDisconnected, PreconditionFailed
-from abixio.store import commit
+from abixio.store import placing
 from abixio.store.store import Store
 from abixio.store.types import Bucket, ObjectInfo, PutSpec
 from tests.store_local import Disks, files, put, rest
@@ -77,7 +77,7 @@ async def test_an_upload_that_is_refused_at_its_commit_is_written_no_more(tmp_pa
 async def test_a_row_that_a_straggler_may_still_insert_keeps_its_files_from_being_orphans(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commit, "STRAGGLER", 0.05)
+    monkeypatch.setattr(placing, "STRAGGLER", 0.05)
     async with Disks(tmp_path, 4).store() as store:
         bucket = await store.create_bucket("bucket", "me", {})
         lane = store.pool.lanes[1]

@@ -391,13 +391,13 @@ async def test_a_regressed_volume_learns_what_is_new_and_forgets_what_was_delete
     bucket, body = await regressed(disks, tmp_path, 1)
     async with idle(disks, monkeypatch, "fsync") as store:
         assert store.pool.regressed == {1}
-        original, inserted = store.committer.insert, []
+        original, inserted = store.committer.placer.insert, []
 
         async def insert(id: RowId, record: object, state: State, *arguments: Any, **more: Any) -> set[int]:
             inserted.append(state)
             return await original(id, record, state, *arguments, **more)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(store.committer, "insert", insert)
+        monkeypatch.setattr(store.committer.placer, "insert", insert)
         assert await store.refill.run_once(1)
         assert store.pool.regressed == store.pool.filling == set()
         assert State.ABORTED not in inserted  # on all volumes, and collected with a sync for each key

@@ -10,8 +10,8 @@ from abixio.fsck.findings import Finding, Kind, Level
 from abixio.fsck.volumes import Volumes
 from abixio.fsck.walk import is_sound
 from abixio.store.record import Record, unpack
-from abixio.store.resolve import LISTED_KINDS, Fate, Version, View
-from abixio.store.settle import hides
+from abixio.store.resolve import Fate, Version, View
+from abixio.store.versions import hides, shown
 from abixio.volume.catalog_check import Examiner, Mend
 from abixio.volume.interface import Row, RowId, State
 
@@ -110,9 +110,7 @@ def _head(key: Key, slot: int, rows: list[Row], catalog: Examiner) -> Iterator[F
     newest = next((row for row in rows if row.state is not State.ABORTED), None)
     if newest is not None and newest.state is not State.COMMITTED:
         return
-    right = None
-    if newest is not None and unpack(newest.record).kind in LISTED_KINDS:
-        right = newest.id.seq, newest.id.rev
+    right = shown(rows)
     if catalog.head(key.space, key.key) == right:
         return
     cure = Mend("drop_head", (key.space, key.key)) if right is None else Mend("head", (key.space, key.key, *right))
@@ -139,7 +137,7 @@ def _spread(key: Key, version: Version, volumes: Volumes) -> Iterator[Finding]:
     trusted = [slot for slot in version.present if volumes.sites[slot].sound]
     journaled = [slot for slot in trusted if _journaled(volumes, slot, version.id)]
     lacking = ", ".join(str(slot) for slot in key.rows if slot not in version.present and slot not in key.filling)
-    pending = [slot for slot in trusted if version.copies[slot].state is State.PENDING and slot not in journaled]
+    pending = [slot for slot in trusted if version.copies[slot].state is not State.COMMITTED and slot not in journaled]
     cure = (Mend("journal", version.id),)
     if not trusted:
         return

@@ -22,7 +22,7 @@ from abixio.store.assembly import FILLING
 from abixio.store.opening import REGRESSED
 from abixio.store.pool import Quorum
 from abixio.store.resolve import DATA_KINDS, Fate, Version, View
-from abixio.store.settle import hides
+from abixio.store.versions import hides
 from abixio.volume import names
 from abixio.volume.files import volume_error
 from abixio.volume.interface import State

@@ -47,8 +47,7 @@ def _private(call: Call) -> bytes:
 
 
 async def _check_object(call: Call) -> None:
-    call.refuse_versions()
-    await call.store.head(await call.bucket(), call.key)
+    await call.store.head(await call.bucket(), call.key, call.version)
 
 
 async def _check_request(call: Call) -> None:

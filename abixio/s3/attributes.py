@@ -9,9 +9,10 @@ from abixio.message import Response
 from abixio.s3.call import MAX_INT, Call, checksum_elements, http_date, xml_answer
 from abixio.s3.errors import S3Error
 from abixio.s3.metadata import storage_class
+from abixio.s3.versioning import version_headers
 from abixio.s3.xml import Fragment, document, node, text
 from abixio.store.record import Record
-from abixio.store.types import ObjectInfo
+from abixio.store.types import Bucket, ObjectInfo
 
 HEADER: Final = "x-amz-object-attributes"
 NAMES: Final = frozenset({"ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize"})
@@ -20,11 +21,11 @@ PAGE: Final = 1000
 
 
 async def get_object_attributes(call: Call) -> Response:
-    call.refuse_versions()
     wanted = _wanted(call)
     limit = min(call.header_integer("x-amz-max-parts", PAGE, 0, MAX_INT), PAGE)
     after = call.header_integer("x-amz-part-number-marker", 0, 0, MAX_INT)
-    info = await call.store.head(await call.bucket(), call.key)
+    bucket = await call.bucket()
+    info = await call.store.head(bucket, call.key, call.version)
     record = info.record
     elements = {
         "ETag": text("ETag", info.etag),
@@ -34,7 +35,7 @@ async def get_object_attributes(call: Call) -> Response:
         "ObjectSize": text("ObjectSize", info.size),
     }
     shown = (element for name, element in elements.items() if name in wanted)
-    return xml_answer(document("GetObjectAttributesResponse", *shown), _headers(info))
+    return xml_answer(document("GetObjectAttributesResponse", *shown), _headers(bucket, info))
 
 
 def _wanted(call: Call) -> set[str]:
@@ -45,8 +46,8 @@ def _wanted(call: Call) -> set[str]:
     return wanted
 
 
-def _headers(info: ObjectInfo) -> list[tuple[str, str]]:
-    return [("Last-Modified", http_date(info.modified))]
+def _headers(bucket: Bucket, info: ObjectInfo) -> list[tuple[str, str]]:
+    return [("Last-Modified", http_date(info.modified)), *version_headers(bucket, info)]
 
 
 def _checksum(record: Record) -> Fragment:

@@ -11,6 +11,7 @@ from abixio.message import Response
 from abixio.s3 import conditions, metadata
 from abixio.s3.call import CHECKSUMS, Call, xml_answer
 from abixio.s3.errors import S3Error, from_exception, headline
+from abixio.s3.locking import BYPASS, bypasses
 from abixio.s3.names import check_key
 from abixio.s3.xml import Fragment, Node, document, node, text
 from abixio.store.types import Bucket
@@ -32,7 +33,7 @@ class Doomed(NamedTuple):
 
 
 async def delete_objects(call: Call) -> Response:
-    metadata.refuse_unsupported(call.headers)
+    metadata.refuse_unsupported(call.headers, (BYPASS,))
     _check_digest(call)
     bucket = await call.bucket()
     body = await call.document("Delete", MAX_DOCUMENT)
@@ -56,14 +57,16 @@ async def _delete(call: Call, bucket: Bucket, doomed: Doomed, quiet: bool) -> Fr
     """What became of one key. Only what the server can answer for is an entry; a defect fails the request."""
     try:
         check_key(doomed.key)
-        if doomed.version not in (None, "", "null"):
-            raise S3Error("NoSuchVersion")
-        await call.store.delete(bucket, doomed.key, conditions.for_delete(doomed.doom))
+        gone = await call.store.delete(bucket, doomed.key, conditions.for_delete(doomed.doom), doomed.version or None,
+                                       bypasses(call))
     except AbixioError as error:
         return node("Error", text("Key", doomed.key), text("VersionId", doomed.version or None), *headline(from_exception(error)))
     if quiet:
         return Fragment("")
-    return node("Deleted", text("Key", doomed.key), text("VersionId", doomed.version or None))
+    if gone is None or not gone.marker:
+        return node("Deleted", text("Key", doomed.key), text("VersionId", doomed.version or None))
+    return node("Deleted", text("Key", doomed.key), text("VersionId", doomed.version or None), text("DeleteMarker", True),
+                text("DeleteMarkerVersionId", gone.version))
 
 
 def _check_digest(call: Call) -> None:

@@ -7,12 +7,14 @@ from typing import Final
 from abixio.config import KIB
 from abixio.errors import BucketExists
 from abixio.message import Response
+from abixio.s3 import locking
 from abixio.s3.call import Call, iso_date, xml_answer
 from abixio.s3.errors import S3Error
 from abixio.s3.hosts import REGION
 from abixio.s3.listing import decode_token, encode_token
 from abixio.s3.metadata import FTT, META, refuse_unsupported
 from abixio.s3.names import check_bucket_name
+from abixio.s3.versioning import LOCKABLE, SETTING
 from abixio.s3.xml import Fragment, document, escape, node, text
 from abixio.store.types import Bucket
 
@@ -51,11 +53,13 @@ async def list_buckets(call: Call) -> Response:
 
 
 async def create_bucket(call: Call) -> Response:
-    refuse_unsupported(call.headers, no_lists="InvalidBucketAclWithObjectOwnership")
+    refuse_unsupported(call.headers, (locking.ENABLE,), no_lists="InvalidBucketAclWithObjectOwnership")
     check_bucket_name(call.bucket_name)
     if call.headers.get("x-amz-object-ownership", "BucketOwnerEnforced") != "BucketOwnerEnforced":
         raise S3Error("NotImplemented", Header="x-amz-object-ownership")
     settings: dict[str, str] = {}
+    if call.headers.get(locking.ENABLE, "").lower() == "true":
+        settings |= {LOCKABLE: "", SETTING: "Enabled"}
     ftt = call.headers.get(META + FTT)
     if ftt is not None:
         settings["ftt"] = _fault_tolerance(ftt, call.store.n)

@@ -22,8 +22,6 @@ from abixio.store.record import Record
 from abixio.store.types import Bucket, StoreAPI
 
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,18}")
-_VERSION: Final = re.compile(r"[A-Za-z0-9._]{32}")
-"""As S3 makes version ids."""
 MAX_INT: Final = 2**31 - 1
 """S3 reads page sizes and markers as 32-bit integers."""
 CHECKSUMS: Final = tuple(SIZES)
@@ -80,11 +78,10 @@ class Call:
         """The body, as `Documents.read`."""
         return await self.documents.read(self.request, self.identity, root, limit, checksums)
 
-    def refuse_versions(self) -> None:
-        """Unversioned buckets have one version of each key, named `null`: NoSuchVersion for any other one."""
-        version = self.query.get("versionId")
-        if is_other_version(version):
-            raise S3Error("NoSuchVersion", Key=self.key, VersionId=version)
+    @property
+    def version(self) -> str | None:
+        """The version id that the query asks for."""
+        return self.query.get("versionId")
 
     def page_size(self, name: str, default: int = 1000) -> int:
         """A page size of the query; above `default`, S3's own limit, it is cut, as S3 does."""
@@ -113,17 +110,6 @@ def _integer(name: str, value: str | None, default: int, least: int, most: int) 
 
 
 Handler = Callable[[Call], Awaitable[Response]]
-
-
-def is_other_version(version: str | None) -> bool:
-    """Whether somebody asks for a version that is not the one an unversioned bucket has. InvalidArgument for what can be no
-    version id at all."""
-    if version is None or version == "null":
-        return False
-    if not _VERSION.fullmatch(version):
-        message = "Invalid version id specified" if version else "Version id cannot be the empty string"
-        raise S3Error("InvalidArgument", message, ArgumentName="versionId", ArgumentValue=version)
-    return True
 
 
 def check_owner(bucket: Bucket, expected: str | None) -> None:

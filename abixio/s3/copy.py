@@ -9,16 +9,17 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from abixio.config import MAX_OBJECT
-from abixio.errors import DataLost, NoSuchBucket, NoSuchKey
+from abixio.errors import DataLost, IsDeleteMarker, NoSuchBucket, NoSuchKey
 from abixio.message import Buffer, Response
 from abixio.s3 import conditions, metadata
-from abixio.s3.call import CHECKSUMS, Call, check_owner, checksum_elements, is_other_version, iso_date, quoted, xml_answer
-from abixio.s3.errors import S3Error, from_exception
+from abixio.s3.call import CHECKSUMS, Call, check_owner, checksum_elements, iso_date, quoted, xml_answer
+from abixio.s3.errors import S3Error, from_exception, of_copy_source
 from abixio.s3.multipart import part_number, upload_algorithm
 from abixio.s3.names import check_key, decode_path
 from abixio.s3.objects import put_spec
 from abixio.s3.payload_checks import DEFAULT
 from abixio.s3.ranges import Span, parse_copy
+from abixio.s3.versioning import is_versioned, version_headers
 from abixio.s3.xml import document, text
 from abixio.store.types import Bucket, ObjectInfo, PutSpec, Reader
 
@@ -36,6 +37,7 @@ class Place(NamedTuple):
 
     bucket: str
     key: str
+    version: str | None = None
 
 
 class ReaderSource:
@@ -90,8 +92,9 @@ async def copy_object(call: Call) -> Response:
         if source.size > MAX_OBJECT:
             raise S3Error("InvalidRequest", "The specified copy source is larger than the maximum allowable size for a copy "
                           f"source: {MAX_OBJECT}")
-        spec = _spec(call, source, replaces)
-        if place == (bucket.name, call.key) and not (replaces or _changes(spec, source, chosen)):
+        spec = _spec(call, bucket, source, replaces)
+        current = place.version is None or not is_versioned(bucket)
+        if current and place[:2] == (bucket.name, call.key) and not (replaces or _changes(spec, source, chosen)):
             raise S3Error("InvalidRequest", _SELF)
         body = ReaderSource(reader, Span(0, source.size), [chosen] if chosen else _known(source))
         await body.begin()
@@ -101,7 +104,7 @@ async def copy_object(call: Call) -> Response:
     return xml_answer(document(
         "CopyObjectResult", text("LastModified", iso_date(info.modified)), text("ETag", quoted(info.etag)),
         *checksum_elements(info.record.checksums, "FULL_OBJECT"),
-    ))
+    ), [*version_headers(bucket, info), *_source_version(reader)])
 
 
 async def upload_part_copy(call: Call) -> Response:
@@ -124,12 +127,12 @@ async def upload_part_copy(call: Call) -> Response:
     return xml_answer(document(
         "CopyPartResult", text("LastModified", iso_date(part.modified)), text("ETag", quoted(part.etag)),
         *checksum_elements(part.checksums),
-    ))
+    ), _source_version(reader))
 
 
 def parse_source(header: str) -> Place:
     """`bucket/key` or `/bucket/key`, percent-encoded, perhaps with `?versionId=`. S3 decodes it as a form, where a `+` is a
-    space, and some clients encode it so. InvalidArgument, NoSuchVersion."""
+    space, and some clients encode it so. InvalidArgument."""
     path, _, version = header.partition(_VERSION)
     bucket, slash, key = decode_path(path.replace("+", " ").encode("latin-1")).removeprefix("/").partition("/")
     if not (bucket and slash and key):
@@ -138,9 +141,7 @@ def parse_source(header: str) -> Place:
     if bucket.startswith("arn:"):
         raise S3Error("NotImplemented", Header=HEADER)
     check_key(key)
-    if _VERSION in header and is_other_version(version):
-        raise S3Error("NoSuchVersion", Key=key, VersionId=version)
-    return Place(bucket, key)
+    return Place(bucket, key, version if _VERSION in header else None)
 
 
 async def _open(call: Call, place: Place) -> Reader:
@@ -148,7 +149,9 @@ async def _open(call: Call, place: Place) -> Reader:
     try:
         bucket: Bucket = await call.store.bucket(place.bucket)
         check_owner(bucket, call.headers.get("x-amz-source-expected-bucket-owner"))
-        reader = await call.store.open(bucket, place.key)
+        reader = await call.store.open(bucket, place.key, place.version)
+    except IsDeleteMarker as error:
+        raise of_copy_source(error) from error
     except (NoSuchBucket, NoSuchKey) as error:
         found = from_exception(error)  # which would be taken to be about the target
         found.fields |= {"BucketName": place.bucket} if isinstance(error, NoSuchBucket) else {"Key": place.key}
@@ -159,6 +162,12 @@ async def _open(call: Call, place: Place) -> Reader:
         await reader.aclose()
         raise
     return reader
+
+
+def _source_version(reader: Reader) -> list[tuple[str, str]]:
+    """Which version was copied, where that is said."""
+    version = reader.info.version
+    return [("x-amz-copy-source-version-id", version)] if version != "null" else []
 
 
 def _directive(headers: Mapping[str, str]) -> bool:
@@ -183,7 +192,7 @@ def _known(source: ObjectInfo) -> list[str]:
     return [name for name in source.record.checksums if name in CHECKSUMS] or [DEFAULT]
 
 
-def _spec(call: Call, source: ObjectInfo, replaces: bool) -> PutSpec:
+def _spec(call: Call, bucket: Bucket, source: ObjectInfo, replaces: bool) -> PutSpec:
     """The copy's own metadata. Storage class, redirect and conditions always come from the request; so does the fault
     tolerance if it names one."""
     found = metadata.read(call.headers)
@@ -196,7 +205,9 @@ def _spec(call: Call, source: ObjectInfo, replaces: bool) -> PutSpec:
     # The copy of an object whose ETag is an MD5 has the same ETag, which is what clients compare; for that it must be
     # computed also where the copy alone would get the fast form.
     real_md5 = call.config.etag == "auto" and _MD5.fullmatch(source.etag) is not None
-    return replace(put_spec(call, found), real_md5=real_md5)
+    spec = replace(put_spec(call, bucket, found), real_md5=real_md5)
+    retagged = call.headers.get("x-amz-tagging-directive") == "REPLACE"
+    return spec if retagged else replace(spec, tags=source.record.tags)
 
 
 def _changes(spec: PutSpec, source: ObjectInfo, algorithm: str) -> bool:

@@ -7,6 +7,7 @@ the message. Handlers raise `S3Error`; errors of the layers below are turned by 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from email.utils import formatdate
 from typing import Final
 
 from abixio import errors
@@ -29,6 +30,9 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "IllegalLocationConstraintException": (
         400, "The unspecified location constraint is incompatible for the region specific endpoint this request was sent to."
     ),
+    "IllegalVersioningConfigurationException": (
+        400, "The Versioning element must be specified"
+    ),
     "IncompleteBody": (400, "You did not provide the number of bytes specified by the Content-Length HTTP header."),
     "InvalidArgument": (400, "Invalid Argument"),
     "InvalidBucketAclWithObjectOwnership": (
@@ -47,6 +51,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     ),
     "InvalidRequest": (400, "Invalid Request"),
     "InvalidStorageClass": (400, "The storage class you specified is not valid"),
+    "InvalidTag": (400, "The tag provided was not a valid tag."),
     "InvalidToken": (400, "The provided token is malformed or otherwise invalid."),
     "InvalidURI": (400, "Couldn't parse the specified URI."),
     "KeyTooLongError": (400, "Your key is too long"),
@@ -83,6 +88,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "NoSuchKey": (404, "The specified key does not exist."),
     "NoSuchLifecycleConfiguration": (404, "The lifecycle configuration does not exist"),
     "NoSuchPublicAccessBlockConfiguration": (404, "The public access block configuration was not found"),
+    "NoSuchObjectLockConfiguration": (404, "The specified object does not have a ObjectLock configuration"),
     "NoSuchTagSet": (404, "The TagSet does not exist"),
     "NoSuchUpload": (
         404, "The specified upload does not exist. The upload ID may be invalid, "
@@ -101,6 +107,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     ),
     "BucketAlreadyOwnedByYou": (409, "Your previous request to create the named bucket succeeded and you already own it."),
     "BucketNotEmpty": (409, "The bucket you tried to delete is not empty"),
+    "InvalidBucketState": (409, "The request is not valid with the current state of the bucket."),
     "MissingContentLength": (411, "You must provide the Content-Length HTTP header."),
     "PreconditionFailed": (412, "At least one of the pre-conditions you specified did not hold"),
     "InvalidPartNumber": (416, "The requested partnumber is not satisfiable"),
@@ -114,6 +121,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
 }
 """Code -> status and message. `InsufficientStorage` is the only one that Amazon does not have."""
 
+EMPTY_VERSION: Final = "Version id cannot be the empty string"
 UNAVAILABLE: Final = "Too few volumes answer right now to serve this request safely. Nothing was changed. Please try again."
 DATA_LOST: Final = "Too few intact shards of this object can be read right now. Please try again."
 UNKNOWN: Final = "The outcome of this write is not known yet; it will be resolved to all or nothing. Please try again."
@@ -144,6 +152,10 @@ SIMPLE: Final[tuple[tuple[type[Exception], str, str | None], ...]] = (
     (errors.BucketNotEmpty, "BucketNotEmpty", None),
     (errors.NoSuchKey, "NoSuchKey", None),
     (errors.NoSuchUpload, "NoSuchUpload", None),
+    (errors.NoSuchVersion, "NoSuchVersion", None),
+    (errors.IsDeleteMarker, "MethodNotAllowed", None),
+    (errors.ObjectLocked, "AccessDenied", "Access Denied because object protected by object lock."),
+    (errors.InvalidBucketState, "InvalidBucketState", None),
     (errors.InvalidPartOrder, "InvalidPartOrder", None),
     (errors.Overloaded, "SlowDown", None),
     (errors.Unavailable, "ServiceUnavailable", UNAVAILABLE),
@@ -172,6 +184,13 @@ def from_exception(error: BaseException) -> S3Error:
             return S3Error("BadDigest", argument and digest_message(argument))
         case errors.InvalidFaultTolerance():
             return S3Error("InvalidArgument", argument, ArgumentName="x-amz-meta-ec-ftt")
+        case errors.NoSuchVersion(args=(key, version)):
+            return S3Error("NoSuchVersion", Key=str(key), VersionId=str(version))
+        case errors.InvalidVersionId():
+            return S3Error("InvalidArgument", "Invalid version id specified" if argument else EMPTY_VERSION,
+                           ArgumentName="versionId", ArgumentValue=argument)
+        case errors.IsDeleteMarker(args=(key, version, named, modified)):
+            return _delete_marker(str(key), str(version), bool(named), int(modified))
         case errors.InvalidPart():
             return _about_part("InvalidPart", error)
         case errors.PartTooSmall():
@@ -183,6 +202,23 @@ def from_exception(error: BaseException) -> S3Error:
                 if isinstance(error, kind):
                     return S3Error(code, message)
     return S3Error("InternalError")
+
+
+def _delete_marker(key: str, version: str, named: bool, modified: int) -> S3Error:
+    """404 when the marker is what is current, 405 when it was asked for by its id."""
+    headers = [("x-amz-delete-marker", "true"), ("x-amz-version-id", version)]
+    if not named:
+        return S3Error("NoSuchKey", headers=headers, Key=key)
+    headers += [("Allow", "DELETE"), ("Last-Modified", formatdate(modified // 1000, usegmt=True))]
+    return S3Error("MethodNotAllowed", headers=headers, ResourceType="DeleteMarker")
+
+
+def of_copy_source(error: errors.IsDeleteMarker) -> S3Error:
+    """A delete marker cannot be copied; only one that is asked for by its id is called one."""
+    key, _, named, _ = error.args
+    if not named:
+        return S3Error("NoSuchKey", Key=str(key))
+    return S3Error("InvalidRequest", "The source of a copy request may not specifically refer to a delete marker by version id.")
 
 
 def _about_part(code: str, error: errors.ClientError, least: int | None = None) -> S3Error:

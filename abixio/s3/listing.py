@@ -7,19 +7,17 @@ from collections.abc import Callable, Iterable
 from typing import Final
 from urllib.parse import quote
 
-from abixio.errors import NoSuchUpload
+from abixio.errors import InvalidVersionId, NoSuchUpload
 from abixio.message import Response
 from abixio.s3.call import Call, Owner, iso_date, quoted, xml_answer
 from abixio.s3.errors import S3Error
 from abixio.s3.metadata import STORAGE_CLASS, storage_class
 from abixio.s3.multipart import asked_checksum
 from abixio.s3.xml import Fragment, document, node, text
-from abixio.store.types import Listing, ObjectInfo, Upload
+from abixio.store.types import Listing, ObjectInfo, Upload, VersionListing
 
 _TOKEN: Final = "1"
 """What a continuation token starts with, so that its content can change."""
-NULL: Final = "null"
-"""The version id of what was written while the bucket was not versioned."""
 
 Writer = Callable[[str], str]
 
@@ -62,25 +60,33 @@ async def list_objects_v2(call: Call) -> Response:
 
 
 async def list_object_versions(call: Call) -> Response:
-    """Of an unversioned bucket: every object is its own and only version, named `null`."""
+    """Versions and delete markers in the order of their keys, newest first. Of a bucket that was never versioned every object is
+    its own and only version, named `null`."""
     query, name = call.query, _writer(call)
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
     marker, version = query.get("key-marker", ""), query.get("version-id-marker")
     if version is not None and not marker:
         raise S3Error("InvalidArgument", "A version-id marker cannot be specified without a key marker.",
                       ArgumentName="version-id-marker", ArgumentValue=version)
-    if version not in (None, NULL):
-        raise S3Error("InvalidArgument", "Invalid version id specified", ArgumentName="version-id-marker", ArgumentValue=version)
     limit = call.page_size("max-keys")
-    page = await _page(call, prefix, delimiter, marker, limit)
-    last = page.next if page.truncated else None
-    ends_in_key = bool(page.items) and page.items[-1].key == last
+    bucket = await call.bucket()
+    page = VersionListing([], [], False, None)
+    if limit:
+        covered = rolled(prefix, delimiter, marker)
+        after = (marker, version) if covered is None else (covered, None)
+        try:
+            page = await call.store.versions(bucket, prefix, delimiter, after, limit)
+        except InvalidVersionId:
+            raise S3Error("InvalidArgument", "Invalid version id specified", ArgumentName="version-id-marker",
+                          ArgumentValue=version) from None
+    last, last_version = (None, None) if page.next is None else page.next
     return xml_answer(document(
         "ListVersionsResult", text("Name", call.bucket_name), text("Prefix", name(prefix)), text("KeyMarker", name(marker)),
         text("VersionIdMarker", version or ""), text("NextKeyMarker", None if last is None else name(last)),
-        text("NextVersionIdMarker", NULL if ends_in_key else None), text("MaxKeys", limit),
+        text("NextVersionIdMarker", last_version), text("MaxKeys", limit),
         text("Delimiter", name(delimiter) if delimiter else None), text("EncodingType", query.get("encoding-type") or None),
-        text("IsTruncated", page.truncated), *_versions(page.items, name, call.owner), *_prefixes(page.prefixes, name),
+        text("IsTruncated", page.truncated), *(_version(info, latest, name, call.owner) for info, latest in page.versions),
+        *_prefixes(page.prefixes, name),
     ))
 
 
@@ -175,13 +181,13 @@ def _contents(items: Iterable[ObjectInfo], name: Writer, owner: Owner | None) ->
     ]
 
 
-def _versions(items: Iterable[ObjectInfo], name: Writer, owner: Owner) -> list[Fragment]:
-    return [
-        node("Version", text("Key", name(info.key)), text("VersionId", NULL), text("IsLatest", True),
-             text("LastModified", iso_date(info.modified)), text("ETag", quoted(info.etag)), *_algorithms(info),
-             text("Size", info.size), owner.element(), text("StorageClass", storage_class(info)))
-        for info in items
-    ]
+def _version(info: ObjectInfo, latest: bool, name: Writer, owner: Owner) -> Fragment:
+    said = [text("Key", name(info.key)), text("VersionId", info.version), text("IsLatest", latest),
+            text("LastModified", iso_date(info.modified))]
+    if info.record.kind == "marker":
+        return node("DeleteMarker", *said, owner.element())
+    return node("Version", *said, text("ETag", quoted(info.etag)), *_algorithms(info), text("Size", info.size), owner.element(),
+                text("StorageClass", storage_class(info)))
 
 
 def _algorithms(info: ObjectInfo) -> list[Fragment]:

@@ -17,6 +17,7 @@ from abixio.s3.errors import S3Error
 from abixio.s3.objects import put_spec
 from abixio.s3.payload import Payload, has_content_md5, payload_source
 from abixio.s3.payload_checks import DEFAULT
+from abixio.s3.versioning import version_headers
 from abixio.s3.xml import Fragment, Node, document, node, text
 from abixio.store.types import Bucket, PartInfo, PartRef, Upload
 
@@ -38,11 +39,12 @@ _UNASKED: Final = {"checksum_algorithm": DEFAULT.upper(), "checksum_type": FULL_
 
 
 async def create_multipart_upload(call: Call) -> Response:
-    spec = put_spec(call, metadata.read(call.headers))
+    bucket = await call.bucket()
+    spec = put_spec(call, bucket, metadata.read(call.headers))
     algorithm, kind = _checksum(call.headers)
     settings = {"checksum_algorithm": algorithm, "checksum_type": kind} if algorithm else _UNASKED
     spec = replace(spec, settings=settings, checksum_type=settings["checksum_type"])
-    upload = await call.store.create_upload(await call.bucket(), call.key, spec)
+    upload = await call.store.create_upload(bucket, call.key, spec)
     headers = [("x-amz-checksum-algorithm", algorithm), ("x-amz-checksum-type", kind)] if algorithm else []
     return xml_answer(document(
         "InitiateMultipartUploadResult", text("Bucket", call.bucket_name), text("Key", call.key), text("UploadId", upload.id),
@@ -80,7 +82,7 @@ async def complete_multipart_upload(call: Call) -> Response:
     return xml_answer(document(
         "CompleteMultipartUploadResult", text("Location", call.place), text("Bucket", bucket.name), text("Key", call.key),
         text("ETag", quoted(info.etag)), *checksum_elements(record.checksums, record.checksum_type or COMPOSITE),
-    ))
+    ), version_headers(bucket, info))
 
 
 async def abort_multipart_upload(call: Call) -> Response:

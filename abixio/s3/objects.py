@@ -7,18 +7,21 @@ from typing import Final, NamedTuple
 
 from abixio.config import KIB, MAX_PARTS
 from abixio.message import Buffer, Response
-from abixio.s3 import conditions, metadata, ranges
-from abixio.s3.call import Call, checksum_headers, http_date, is_other_version, quoted
+from abixio.s3 import conditions, locking, metadata, ranges, tagging
+from abixio.s3.call import Call, checksum_headers, http_date, quoted
 from abixio.s3.errors import S3Error
 from abixio.s3.payload import has_content_md5, payload_source
 from abixio.s3.payload_checks import DEFAULT
 from abixio.s3.ranges import Span
-from abixio.store.types import ObjectInfo, PutSpec, Reader
+from abixio.s3.versioning import is_versioned, version_headers
+from abixio.store.types import Bucket, ObjectInfo, PutSpec, Reader
 
 ONE_WRITE: Final = 64 * KIB
 """Up to here an answer is collected and sent with its head in one write: a copy of 64 KiB costs less than a second write."""
 
-_NOT_MODIFIED: Final = frozenset({"ETag", "Last-Modified", "Cache-Control", "Expires"})
+KEPT: Final = locking.HEADERS | {tagging.HEADER}
+"""Headers of uploads that ask for more than storing bytes, and get it."""
+_NOT_MODIFIED: Final = frozenset({"ETag", "Last-Modified", "Cache-Control", "Expires", "x-amz-version-id"})
 """What a 304 repeats of the 200 (RFC 9110, 15.4.5)."""
 
 
@@ -47,10 +50,11 @@ class ObjectStream:
 
 async def get_object(call: Call) -> Response:
     _check_read(call)
-    reader = await call.store.open(await call.bucket(), call.key)
+    bucket = await call.bucket()
+    reader = await call.store.open(bucket, call.key, call.version)
     streams = False
     try:
-        plan = _plan(call, reader.info)
+        plan = _plan(call, bucket, reader.info)
         if plan.span.length > ONE_WRITE:
             streams = True
             return Response(plan.status, plan.headers, ObjectStream(reader, plan.span))
@@ -63,54 +67,62 @@ async def get_object(call: Call) -> Response:
 
 async def head_object(call: Call) -> Response:
     _check_read(call)
-    plan = _plan(call, await call.store.head(await call.bucket(), call.key))
+    bucket = await call.bucket()
+    plan = _plan(call, bucket, await call.store.head(bucket, call.key, call.version))
     if plan.status != 304:
         plan.headers.append(("Content-Length", str(plan.span.length)))
     return Response(plan.status, plan.headers)
 
 
 async def put_object(call: Call) -> Response:
-    spec = put_spec(call, metadata.read(call.headers))
+    bucket = await call.bucket()
+    spec = put_spec(call, bucket, metadata.read(call.headers))
     source = payload_source(call.request, call.identity)
     if source.checksum is None:
         source.add_checksum(DEFAULT)
-    info = await call.store.put(await call.bucket(), call.key, spec, source)
-    return Response(200, [("ETag", quoted(info.etag)), *checksum_headers(info.record)])
+    info = await call.store.put(bucket, call.key, spec, source)
+    return Response(200, [("ETag", quoted(info.etag)), *version_headers(bucket, info), *checksum_headers(info.record)])
 
 
 async def delete_object(call: Call) -> Response:
-    metadata.refuse_unsupported(call.headers, (conditions.MODIFIED, conditions.SIZE))
-    get, version = call.headers.get, call.query.get("versionId")
+    metadata.refuse_unsupported(call.headers, (conditions.MODIFIED, conditions.SIZE, locking.BYPASS))
+    get = call.headers.get
     doom = conditions.Doom(get("if-match"), get(conditions.MODIFIED), get(conditions.SIZE))
     condition = conditions.for_delete(doom, conditions.read(call.headers))
-    foreign, bucket = is_other_version(version), await call.bucket()
-    if not foreign:  # a version that is not there is as good as deleted
-        await call.store.delete(bucket, call.key, condition)
-    return Response(204, [] if version is None else [("x-amz-version-id", version)])
+    bucket = await call.bucket()
+    gone = await call.store.delete(bucket, call.key, condition, call.version, locking.bypasses(call))
+    headers = [("x-amz-delete-marker", "true")] if gone is not None and gone.marker else []
+    if call.version is not None:
+        headers.append(("x-amz-version-id", call.version))
+    elif gone is not None and is_versioned(bucket):
+        headers.append(("x-amz-version-id", gone.version))
+    return Response(204, headers)
 
 
-def put_spec(call: Call, found: metadata.Metadata) -> PutSpec:
+def put_spec(call: Call, bucket: Bucket, found: metadata.Metadata) -> PutSpec:
     """What PutObject, CopyObject and CreateMultipartUpload have in common, checked."""
-    metadata.refuse_unsupported(call.headers)
+    metadata.refuse_unsupported(call.headers, KEPT)
     return PutSpec(
         owner=call.owner.id, headers=found.headers, meta=found.meta, ftt=found.ftt,
         real_md5=has_content_md5(call.request), condition=conditions.for_write(call.headers),
+        tags=tagging.from_header(call.headers), lock=locking.from_headers(call.headers, bucket),
     )
 
 
 def _check_read(call: Call) -> None:
     metadata.refuse_unsupported(call.headers)
-    call.refuse_versions()
     if "partNumber" in call.query:
         call.integer("partNumber", 0, 1, MAX_PARTS)
         if "range" in call.headers:
             raise S3Error("InvalidRequest", "Cannot specify both Range header and partNumber query parameter")
 
 
-def _plan(call: Call, info: ObjectInfo) -> Plan:
+def _plan(call: Call, bucket: Bucket, info: ObjectInfo) -> Plan:
     """Conditions first, then the part or range, as RFC 9110 13.2.2 orders them."""
     headers = [("ETag", quoted(info.etag)), ("Last-Modified", http_date(info.modified)), ("Accept-Ranges", "bytes")]
-    headers += metadata.answer(info, call.query)
+    headers += version_headers(bucket, info) + metadata.answer(info, call.query) + locking.lock_headers(info.record)
+    if info.record.tags:
+        headers.append(("x-amz-tagging-count", str(len(info.record.tags))))
     if not conditions.check_read(conditions.read(call.headers), info):
         return Plan(304, [pair for pair in headers if pair[0] in _NOT_MODIFIED], Span(0, 0))
     if "partNumber" in call.query:

@@ -12,7 +12,21 @@ from abixio.codec.digest import Digests
 from abixio.config import Config
 from abixio.errors import AbixioError
 from abixio.message import Request, Response
-from abixio.s3 import acl, attributes, batch, buckets, copy, listing, multipart, objects, preflight, unset
+from abixio.s3 import (
+    acl,
+    attributes,
+    batch,
+    buckets,
+    copy,
+    cors,
+    listing,
+    locking,
+    multipart,
+    objects,
+    tagging,
+    unset,
+    versioning,
+)
 from abixio.s3.call import CHECKSUMS, Call, Handler, root_owner
 from abixio.s3.documents import Documents
 from abixio.s3.errors import HOST_ID, S3Error, from_exception, response
@@ -33,6 +47,23 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     "CreateBucket": buckets.create_bucket,
     "HeadBucket": buckets.head_bucket,
     "DeleteBucket": buckets.delete_bucket,
+    "GetBucketCors": cors.get_bucket_cors,
+    "PutBucketCors": cors.put_bucket_cors,
+    "DeleteBucketCors": cors.delete_bucket_cors,
+    "GetBucketTagging": tagging.get_bucket_tagging,
+    "PutBucketTagging": tagging.put_bucket_tagging,
+    "DeleteBucketTagging": tagging.delete_bucket_tagging,
+    "GetObjectTagging": tagging.get_object_tagging,
+    "PutObjectTagging": tagging.put_object_tagging,
+    "DeleteObjectTagging": tagging.delete_object_tagging,
+    "GetObjectLockConfiguration": locking.get_object_lock_configuration,
+    "PutObjectLockConfiguration": locking.put_object_lock_configuration,
+    "GetObjectRetention": locking.get_object_retention,
+    "PutObjectRetention": locking.put_object_retention,
+    "GetObjectLegalHold": locking.get_object_legal_hold,
+    "PutObjectLegalHold": locking.put_object_legal_hold,
+    "GetBucketVersioning": versioning.get_bucket_versioning,
+    "PutBucketVersioning": versioning.put_bucket_versioning,
     "GetBucketLocation": buckets.get_bucket_location,
     "GetBucketAcl": acl.get_bucket_acl,
     "PutBucketAcl": acl.put_bucket_acl,
@@ -96,10 +127,20 @@ class S3Service:
                 target, identity = good
             else:
                 target = parse_target(request.target, self._hosts.bucket(request.headers.get("host", "")))
+                if request.method == "OPTIONS":
+                    return self._signed(request, await cors.preflight(self._store, request, target))
                 identity = self._first(request, target)
             answer = await self._answer(request, target, identity)
+            self._signed(request, answer)
         except AbixioError as error:
-            return self._refusal(error, request, target)
+            answer = self._refusal(error, request, target)
+        if "origin" in request.headers and target is not None and request.method != "OPTIONS":
+            answer.headers += await cors.answer_headers(self._store, request, target.bucket)
+        return answer
+
+    @staticmethod
+    def _signed(request: Request, answer: Response) -> Response:
+        """With what every good answer says of itself."""
         answer.headers += [("x-amz-request-id", request.id), ("x-amz-id-2", HOST_ID), SERVER]
         return answer
 
@@ -111,8 +152,6 @@ class S3Service:
 
     def _first(self, request: Request, target: Target) -> Identity:
         """The caller of a request that was not seen before."""
-        if request.method == "OPTIONS":
-            preflight.refuse(request, target)
         before, params = len(request.headers), target.params
         identity = self._identify(request, target)
         # What was moved from the URL into the headers would not be there the next time. In a URL of version 2, a parameter

@@ -40,30 +40,8 @@ async def _nothing_to_delete(call: Call) -> Response:
     return Response(204)
 
 
-async def _object_tags(call: Call) -> Response:
-    await _check_object(call)
-    return xml_answer(document("Tagging", node("TagSet")))
-
-
-async def _delete_object_tags(call: Call) -> Response:
-    await _check_object(call)
-    return Response(204)
-
-
-async def _object_lock(call: Call) -> Response:
-    """Retention and legal hold: buckets without Object Lock have neither."""
-    await call.bucket()
-    raise S3Error("InvalidRequest", "Bucket is missing Object Lock Configuration")
-
-
-async def _check_object(call: Call) -> None:
-    call.refuse_versions()
-    await call.store.head(await call.bucket(), call.key)
-
-
 HANDLERS: Final[Mapping[str, Handler]] = {
     "DeleteBucketAnalyticsConfiguration": _absent("NoSuchConfiguration"),
-    "DeleteBucketCors": _nothing_to_delete,
     "DeleteBucketEncryption": _nothing_to_delete,
     "DeleteBucketIntelligentTieringConfiguration": _absent("NoSuchConfiguration"),
     "DeleteBucketInventoryConfiguration": _absent("NoSuchConfiguration"),
@@ -71,13 +49,10 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     "DeleteBucketMetricsConfiguration": _absent("NoSuchConfiguration"),
     "DeleteBucketPolicy": _nothing_to_delete,
     "DeleteBucketReplication": _nothing_to_delete,
-    "DeleteBucketTagging": _nothing_to_delete,
     "DeleteBucketWebsite": _nothing_to_delete,
-    "DeleteObjectTagging": _delete_object_tags,
     "DeletePublicAccessBlock": _nothing_to_delete,
     "GetBucketAccelerateConfiguration": _plain("AccelerateConfiguration"),
     "GetBucketAnalyticsConfiguration": _absent("NoSuchConfiguration"),
-    "GetBucketCors": _absent("NoSuchCORSConfiguration"),
     "GetBucketEncryption": _absent("ServerSideEncryptionConfigurationNotFoundError"),
     "GetBucketIntelligentTieringConfiguration": _absent("NoSuchConfiguration"),
     "GetBucketInventoryConfiguration": _absent("NoSuchConfiguration"),
@@ -93,13 +68,7 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     "GetBucketPolicyStatus": _absent("NoSuchBucketPolicy"),
     "GetBucketReplication": _absent("ReplicationConfigurationNotFoundError"),
     "GetBucketRequestPayment": _plain("RequestPaymentConfiguration", text("Payer", "BucketOwner")),
-    "GetBucketTagging": _absent("NoSuchTagSet"),
-    "GetBucketVersioning": _plain("VersioningConfiguration"),
     "GetBucketWebsite": _absent("NoSuchWebsiteConfiguration"),
-    "GetObjectLegalHold": _object_lock,
-    "GetObjectLockConfiguration": _absent("ObjectLockConfigurationNotFoundError"),
-    "GetObjectRetention": _object_lock,
-    "GetObjectTagging": _object_tags,
     "GetPublicAccessBlock": _absent("NoSuchPublicAccessBlockConfiguration"),
     "ListBucketAnalyticsConfigurations": _plain("ListBucketAnalyticsConfigurationResult", _NO),
     "ListBucketIntelligentTieringConfigurations": _plain("ListBucketIntelligentTieringConfigurationsOutput", _NO),

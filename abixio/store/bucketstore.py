@@ -8,8 +8,11 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
+from msgspec.structs import replace
+
 from abixio.errors import BucketExists, BucketNotEmpty, NoSuchBucket, Unavailable
 from abixio.store.commit import Committer, Draft, Found
+from abixio.store.history import History
 from abixio.store.lister import Query
 from abixio.store.pages import Pages
 from abixio.store.record import ROOT, Record
@@ -19,9 +22,10 @@ from abixio.store.types import Bucket
 class Buckets:
     """Creates, finds and deletes buckets."""
 
-    def __init__(self, committer: Committer, pages: Pages) -> None:
+    def __init__(self, committer: Committer, pages: Pages, history: History) -> None:
         self._committer = committer
         self._pages = pages
+        self._history = history
 
     async def find(self, name: str) -> Bucket:
         """NoSuchBucket; Unavailable when that cannot be told."""
@@ -55,6 +59,24 @@ class Buckets:
         record = await self._committer.commit(Draft(ROOT, name.encode(), 0, build, check))
         return bucket_of(Found(record, {}))
 
+    async def change(self, name: str, edit: Callable[[Mapping[str, str]], Mapping[str, str]]) -> Bucket:
+        """New settings from the old ones, while nobody writes into the bucket. NoSuchBucket."""
+
+        def check(found: Found | None) -> None:
+            settings(found)
+
+        def settings(found: Found | None) -> dict[str, str]:
+            if found is None:
+                raise NoSuchBucket(name)
+            return {**edit(found.record.settings), "id": found.record.settings["id"]}
+
+        def build(seq: int, w: int, found: Found | None) -> Record:
+            assert found is not None
+            return replace(found.record, seq=seq, w=w, settings=settings(found))
+
+        record = await self._committer.commit(Draft(ROOT, name.encode(), 0, build, check))
+        return bucket_of(Found(record, {}))
+
     async def delete(self, name: str, end: Callable[[Bucket], Awaitable[None]]) -> None:
         """NoSuchBucket, BucketNotEmpty. Nobody can write into the bucket between the look and the delete."""
 
@@ -69,20 +91,21 @@ class Buckets:
             found = await committer.resolve(await committer.view(ROOT, name.encode()))
             if found is None:
                 raise NoSuchBucket(name)
-            if not await self._pages.empty(bucket_of(found).space):
+            if not await self._history.empty(bucket_of(found).space):
                 raise BucketNotEmpty(name)
             await end(bucket_of(found))
             await committer.commit_locked(Draft(ROOT, name.encode(), 0, build, lambda found: None))
 
     @asynccontextmanager
-    async def kept(self, bucket: Bucket) -> AsyncIterator[None]:
-        """While inside, the bucket stays. NoSuchBucket when it is gone already, or is another of that name."""
+    async def kept(self, bucket: Bucket) -> AsyncIterator[Bucket]:
+        """While inside, the bucket and its settings, which are given, stay as they are. NoSuchBucket when it is gone already, or
+        is another of that name."""
         name = bucket.name.encode()
         async with self._committer.locks.shared(ROOT, name):
             found = await self._committer.seen(ROOT, name)
             if found is None or bucket_of(found).space != bucket.space:
                 raise NoSuchBucket(bucket.name)
-            yield
+            yield bucket_of(found)
 
 
 def certain(bucket: Bucket) -> Bucket:

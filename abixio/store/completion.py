@@ -18,12 +18,13 @@ from abixio.store.commit import Committer, Draft, Found
 from abixio.store.composite import composite
 from abixio.store.lister import Query
 from abixio.store.multipart import upload_name, uploads_space
-from abixio.store.objects import Objects, check_against
+from abixio.store.objects import Objects, check_against, stamp
 from abixio.store.pace import Pace, paced
 from abixio.store.pages import Pages
 from abixio.store.record import Part, Record
-from abixio.store.resolve import View
+from abixio.store.resolve import Fate, View
 from abixio.store.types import Bucket, Condition, ObjectInfo, PartRef, always, info_of
+from abixio.store.versions import walk
 
 BATCH: Final = 500
 """Parts looked up per hand-over to a thread: some milliseconds."""
@@ -62,19 +63,25 @@ class Completion:
     ) -> Record:
         space, name = upload_name(bucket, key, upload_id)
         locks = self._committer.locks
-        async with self._buckets.kept(bucket), locks.exclusive(space, name):
+        async with self._buckets.kept(bucket) as kept, locks.exclusive(space, name):
             upload = await self._committer.resolve(await self._committer.view(space, name))
-            current = await self._committer.current(bucket.space, key.encode())
-            if current is not None and current.record.upload == bytes.fromhex(upload_id):
-                record = current.record
-            elif upload is None:
-                raise NoSuchUpload(upload_id)
-            else:
+            record = await self._completed(bucket.space, key.encode(), bytes.fromhex(upload_id))
+            if record is None:
+                if upload is None:
+                    raise NoSuchUpload(upload_id)
                 chosen = choose_parts(await self._all_parts(bytes.fromhex(upload_id)), parts)
-                record = await self._commit_object(bucket, key, upload.record, chosen, condition, checksums)
+                record = await self._commit_object(kept, key, upload.record, chosen, condition, checksums)
             if upload is not None:
                 await self._bury(space, name, bytes.fromhex(upload_id))
             return record
+
+    async def _completed(self, space: bytes, key: bytes, upload: bytes) -> Record | None:
+        """The version of the key that the upload became already."""
+        await self._committer.current(space, key, reading=False)
+        for version, fate in walk(await self._committer.view(space, key)):
+            if fate is Fate.COMMITTED and version.record.kind == "object" and version.record.upload == upload:
+                return version.record
+        return None
 
     async def _commit_object(
         self, bucket: Bucket, key: str, upload: Record, parts: list[Record], condition: Condition, expected: Mapping[str, str]
@@ -85,13 +92,15 @@ class Completion:
         assert layout is not None
         stored = tuple(named(part) for part in parts)
         holders = await self._holders(parts)
+        hides, versioned = stamp(bucket)
 
         def build(seq: int, w: int, found: Found | None) -> Record:
             return Record(
-                "object", bucket.space, key.encode(), seq, w, modified=time.time_ns() // 1_000_000, owner=upload.owner,
-                size=sum(part.size for part in parts), etag=f"{etag}-{len(parts)}", layout=layout, parts=stored,
+                "object", bucket.space, key.encode(), seq, w, hides=hides, versioned=versioned,
+                modified=time.time_ns() // 1_000_000, owner=upload.owner, size=sum(part.size for part in parts),
+                etag=f"{etag}-{len(parts)}", layout=layout, parts=stored,
                 headers=upload.headers, meta=upload.meta, checksums=sums, checksum_type=upload.checksum_type,
-                upload=upload.upload,
+                upload=upload.upload, tags=upload.tags, lock=upload.lock,
             )
 
         return await self._committer.commit(

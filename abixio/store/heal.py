@@ -107,7 +107,7 @@ class Healer:
                     made[slot] = shard or b""
             lanes = [lane for lane in self._pool.up() if lane.slot in made]
             stored = version.stored
-            done = await self._committer.insert(id, version.record, State.COMMITTED, lanes, made, view, stored=stored)
+            done = await self._committer.placer.insert(id, version.record, State.COMMITTED, lanes, made, view, stored=stored)
             self._mender.settler.add(id, version.record, version.present)
         failed += [f"volume {slot}: the shard could not be stored" for slot in made.keys() - done]
         return Healed(0, len(done), sum(len(made[slot]) for slot in done), 0, tuple(failed))

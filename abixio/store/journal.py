@@ -17,8 +17,8 @@ from abixio.errors import AbixioError, DataLost, Overloaded, VolumeError
 from abixio.store.lane import Lane
 from abixio.store.mend import Mender
 from abixio.store.pace import Pace, paced
-from abixio.store.resolve import Fate, Version, View
-from abixio.store.settle import hides
+from abixio.store.resolve import Fate, View
+from abixio.store.versions import walk
 from abixio.volume.interface import RowId, State
 
 _log = logging.getLogger(__name__)
@@ -160,21 +160,19 @@ class Journal:
         return settled
 
 
+
 def at_rest(view: View) -> bool:
     """Whether nothing can be done for a key until another volume comes back."""
     if view.heard.keys() != view.rows.keys():
         return False  # a rotten row
-    committed: list[Version] = []
-    for version in view.versions:
-        try:
-            fate = view.judge(version)
-        except DataLost:
-            return True
-        row = next(iter(version.copies.values()))
-        if any(hides(newer.record, row) for newer in committed):
-            return False  # to be purged
+    try:
+        standing = list(walk(view))
+    except DataLost:
+        return True
+    if len(standing) < len(view.versions):
+        return False  # what is hidden has to be purged
+    for version, fate in standing:
         if fate is Fate.COMMITTED:
-            committed.append(version)
             if version.present.keys() != view.rows.keys() or any(x.state is not State.COMMITTED for x in version.copies.values()):
                 return False
             if len(version.present) == view.n:

@@ -12,7 +12,7 @@ from abixio.store.layout import shard_size
 from abixio.store.ranges import Key, Range
 from abixio.store.record import Record, unpack
 from abixio.store.resolve import DATA_KINDS
-from abixio.store.settle import hides
+from abixio.store.versions import hides
 from abixio.volume.interface import Row, RowId, State
 
 BATCH_BYTES: Final = 16 * MIB

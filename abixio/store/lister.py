@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from abixio.errors import CatalogCorrupt, Unavailable, VolumeError
-from abixio.store.commit import Committer, Found
+from abixio.store.commit import Committer, Doubt, Found
 from abixio.store.lane import Lane
 from abixio.store.pace import Pace
+from abixio.store.pool import Pool
 from abixio.store.record import unpack
-from abixio.store.resolve import Fate
 from abixio.volume.interface import Row, State
 
 BATCH: Final = 1000
@@ -69,6 +69,11 @@ def rolled(query: Query, key: bytes) -> bytes | None:
     return None if at < 0 else key[: at + len(query.delimiter)]
 
 
+def vouching(pool: Pool) -> list[Lane]:
+    """The volumes whose silence counts, slow ones last."""
+    return sorted((lane for lane in pool.up() if lane.slot not in pool.filling), key=lambda lane: not lane.well)
+
+
 class Lister:
     """Makes a page. Runs in a thread; touches nothing but the volumes' reading side. Slow volumes are asked when the others are
     not enough."""
@@ -97,7 +102,7 @@ class Lister:
         """The first keys of a space as each volume by itself would list them."""
         keys = set[bytes]()
         heard = 0
-        for lane in self._lanes():
+        for lane in vouching(self._pool):
             if not lane.well and heard >= self._pool.quorum.r:
                 break
             with suppress(VolumeError), self._pace.at(lane):
@@ -105,10 +110,6 @@ class Lister:
                 heard += 1
         return keys
 
-    def _lanes(self) -> list[Lane]:
-        """Those whose silence counts, slow ones last."""
-        lanes = [lane for lane in self._pool.up() if lane.slot not in self._pool.filling]
-        return sorted(lanes, key=lambda lane: not lane.well)
 
     def _take(self, query: Query, page: Page, keys: list[bytes], rows: dict[bytes, Row]) -> bytes | None:
         """Add what is visible of `keys`; returns where to go on when the rest of the range belongs to a common prefix."""
@@ -141,18 +142,17 @@ class Lister:
         if row is not None and row.state is State.COMMITTED:
             with suppress(CatalogCorrupt):
                 return Found(unpack(row.record), {})
-        view = self._committer.look(space, key, self._pace)
-        if not view.versions:
-            return False
-        if view.judge(view.versions[0]) is not Fate.COMMITTED:
+        try:
+            found = self._committer.tell(self._committer.look(space, key, self._pace), reading=False)
+        except Doubt:
             return None
-        return self._committer.serve(view, view.versions[0], reading=False) or False
+        return found if found is not None and found.record.kind != "marker" else False
 
     def _range(
         self, space: bytes, start: bytes, stop: bytes | None, limit: int
     ) -> tuple[list[bytes], dict[bytes, Row], bytes | None]:
         """Keys that may be listed, in order; the rows that need no rule; where the range ended if there may be more."""
-        lanes = self._lanes()
+        lanes = vouching(self._pool)
         heard, pending, end = 0, set[bytes](), None
         most = max(limit, LEAST)
         for lane in lanes:

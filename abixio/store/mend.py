@@ -14,17 +14,19 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from abixio.errors import AbixioError, CatalogCorrupt, DataLost, Overloaded, VolumeError
-from abixio.store.commit import DEADLINE, Committer
+from abixio.store.commit import Committer
 from abixio.store.examine import examine
 from abixio.store.health import Healed
 from abixio.store.lane import Lane
 from abixio.store.layout import shard_size
 from abixio.store.locks import KeyLocks
+from abixio.store.placing import DEADLINE
 from abixio.store.rebuild import rebuild_shard
 from abixio.store.record import Part, Record, unpack
 from abixio.store.resolve import DATA_KINDS, LISTED_KINDS, Fate, Version, View
-from abixio.store.settle import Settler, drop, hides
+from abixio.store.settle import Settler, drop
 from abixio.store.sources import Copies
+from abixio.store.versions import EVERY, walk
 from abixio.volume.interface import Change, Drop, Head, Insert, Op, Row, RowId, State
 
 BIG: Final = 4
@@ -69,13 +71,17 @@ class Mender:
             if not alive:
                 return Rest(await self._orphan(await self.view(space, key)), Healed())
             view, done = await self._resolved(space, key)
-            for version in standing(view):
+            for version, fate in list(walk(view)):
                 lanes = self.committer.lacking(view, version)
-                if view.judge(version) is not Fate.COMMITTED:
+                if fate in (Fate.OPEN, Fate.FINISH):
+                    settled = False  # since the look before
+                elif fate is not Fate.COMMITTED:
                     await self._collect(view, version)
                 elif lanes and in_files(version):
                     wanting.append((version, lanes))
                 else:
+                    # A fresh look after each change: what LIST shows of a key depends on the versions that a volume just got.
+                    view = await self.view(space, key) if done.rows else view
                     holders = await self.committer.spread(view, version)
                     placed = len(holders) - len(version.present)
                     done += Healed(rows=placed, rebuilt_shards=placed * len(version.record.parts))
@@ -103,10 +109,8 @@ class Mender:
     # ---- rows --------------------------------------------------------------------------------------------------------
     async def _resolved(self, space: bytes, key: bytes) -> tuple[View, Healed]:
         """What the volumes show once fates are settled and rotten rows replaced."""
-        view = await self.view(space, key)
-        await self.committer.resolve(view, reading=False)
-        if not view.versions or view.judge(view.versions[0]) is not Fate.COMMITTED:
-            view = await self.view(space, key)
+        seen = await self.view(space, key)
+        view = seen if await self.committer.settled(seen, EVERY) is seen else await self.view(space, key)
         rows = 0
         for slot in view.heard.keys() - view.rows.keys():
             rows += await self._replace(view, slot)
@@ -172,12 +176,12 @@ class Mender:
         rows = version.copies
         if len(rows) < self.pool.n or any(row.state is not State.ABORTED for row in rows.values()):
             lanes, stored = self.pool.up(), version.stored
-            await self.committer.insert(version.id, version.record, State.ABORTED, lanes, None, view, stored=stored)
+            await self.committer.placer.insert(version.id, version.record, State.ABORTED, lanes, None, view, stored=stored)
             return
         if len(await self.settler.barrier()) < self.pool.n:
             return
         for lane in self.pool.up():
-            head = self.committer.head(version.id, version.record, State.ABORTED, view, lane.slot)
+            head = self.committer.placer.head(version.id, version.record, State.ABORTED, view, lane.slot)
             await self._apply(lane, (drop(rows[lane.slot]), head))
         self.settler.wake()
 
@@ -264,15 +268,7 @@ def sound(row: Row) -> bool:
 
 def standing(view: View) -> list[Version]:
     """Versions that no newer committed one hides for good, newest first."""
-    committed: list[Record] = []
-    found = []
-    for version in view.versions:
-        if any(hides(record, next(iter(version.copies.values()))) for record in committed):
-            continue
-        found.append(version)
-        if view.judge(version) is Fate.COMMITTED:
-            committed.append(version.record)
-    return found
+    return [version for version, _ in walk(view)]
 
 
 def in_files(version: Version) -> bool:

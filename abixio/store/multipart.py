@@ -72,7 +72,7 @@ class Uploads:
             return Record(
                 "upload", space, name, seq, w, modified=time.time_ns() // 1_000_000, owner=spec.owner, layout=layout,
                 headers=dict(spec.headers), meta=dict(spec.meta), settings=dict(spec.settings),
-                checksum_type=spec.checksum_type, upload=id,
+                checksum_type=spec.checksum_type, upload=id, tags=dict(spec.tags), lock=dict(spec.lock),
             )
 
         async def work() -> Record:
@@ -132,7 +132,7 @@ class Uploads:
         owner = b"".join(upload_name(bucket, key, upload_id))
         received = await receive(self._pool, layout, number, source, self._pool.config.etag, real_md5, False, enough)
 
-        def build(seq: int, w: int, found: Found | None) -> Record:
+        def build(seq: int, w: int, found: Found | None, upload: Record | None) -> Record:
             return Record(
                 "part", space, name, seq, w, modified=time.time_ns() // 1_000_000, size=received.part.size, etag=received.etag,
                 layout=layout, parts=(received.part,), checksums=received.checksums, upload=owner,

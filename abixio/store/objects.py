@@ -9,18 +9,22 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, TypeVar
 
-from abixio.errors import DataLost, InvalidFaultTolerance, NoSuchKey, OutcomeUnknown
+from msgspec.structs import replace
+
+from abixio.errors import DataLost, InvalidFaultTolerance, IsDeleteMarker, NoSuchKey, NoSuchVersion, OutcomeUnknown
 from abixio.store.bucketstore import Buckets, certain
-from abixio.store.commit import Committer, Draft, Found
+from abixio.store.commit import SAME, Committer, Draft, Found
 from abixio.store.layout import choose
 from abixio.store.reader import open_reader
-from abixio.store.record import Layout, Record, pack
-from abixio.store.types import Bucket, Condition, ObjectInfo, PutSpec, Reader, Source, always, info_of
+from abixio.store.record import Hides, Layout, Record, pack, version_id
+from abixio.store.retention import check_unlocked
+from abixio.store.types import Bucket, Condition, Deleted, ObjectInfo, PutSpec, Reader, Source, always, info_of
 from abixio.store.upload import Received, receive
+from abixio.store.versions import Which, which
 
 T = TypeVar("T")
-Build = Callable[[int, int, Found | None], Record]
-"""(seq, w, current record) -> the record to commit."""
+Build = Callable[[int, int, Found | None, T | None], Record]
+"""(seq, w, current record, what is kept) -> the record to commit; nothing is kept yet when the shards are finished."""
 
 OPEN_TRIES: Final = 3
 """Opening can meet a version that is purged at that moment; each try sees a newer one."""
@@ -40,29 +44,27 @@ class Objects:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # ---- reading -----------------------------------------------------------------------------------------------------
-    async def head(self, bucket: Bucket, key: str) -> ObjectInfo:
-        """NoSuchKey."""
-        return info_of((await self._found(bucket, key)).record)
+    async def head(self, bucket: Bucket, key: str, version: str | None = None) -> ObjectInfo:
+        """NoSuchKey, NoSuchVersion, InvalidVersionId, IsDeleteMarker."""
+        return info_of((await self._found(bucket, key, version)).record)
 
-    async def open(self, bucket: Bucket, key: str) -> Reader:
-        """NoSuchKey, DataLost."""
-        found = await self._found(bucket, key)
+    async def open(self, bucket: Bucket, key: str, version: str | None = None) -> Reader:
+        """As `head`, and DataLost."""
+        found = await self._found(bucket, key, version)
         for _ in range(OPEN_TRIES):
             try:
                 return await open_reader(self._pool, found.record, found.rows)
             except DataLost:
-                again = await self._found(bucket, key)
+                again = await self._found(bucket, key, version)
                 if again.record == found.record:
                     raise
                 found = again
         return await open_reader(self._pool, found.record, found.rows)
 
-    async def _found(self, bucket: Bucket, key: str) -> Found:
+    async def _found(self, bucket: Bucket, key: str, version: str | None) -> Found:
         self._pool.asked += 1
-        found = await self._committer.current(bucket.space, key.encode())
-        if found is None:
-            raise NoSuchKey(key)
-        return found
+        of = None if version is None else which(bucket.space, version)
+        return existing(await self._committer.current(bucket.space, key.encode(), of=of), key, version)
 
     # ---- writing -----------------------------------------------------------------------------------------------------
     def layout(self, bucket: Bucket, ftt: str | None, key: bytes) -> Layout:
@@ -88,26 +90,28 @@ class Objects:
         enough = self._committer.quorum(view, layout.k)
         received = await receive(self._pool, layout, 1, source, self._pool.config.etag, spec.real_md5, enough=enough)
 
-        def build(seq: int, w: int, found: Found | None) -> Record:
+        def build(seq: int, w: int, found: Found | None, kept: Bucket | None) -> Record:
+            hides, versioned = stamp(kept or bucket)
             return Record(
-                "object", bucket.space, name, seq, w, modified=time.time_ns() // 1_000_000, owner=spec.owner,
-                size=received.part.size, etag=received.etag, layout=layout, parts=(received.part,), headers=dict(spec.headers),
-                meta=dict(spec.meta), checksums=received.checksums, checksum_type=spec.checksum_type,
+                "object", bucket.space, name, seq, w, hides=hides, versioned=versioned, modified=time.time_ns() // 1_000_000,
+                owner=spec.owner, size=received.part.size, etag=received.etag, layout=layout, parts=(received.part,),
+                headers=dict(spec.headers), meta=dict(spec.meta), checksums=received.checksums,
+                checksum_type=spec.checksum_type, tags=dict(spec.tags), lock=dict(spec.lock),
             )
 
         work = self.finish_and_commit(received, build, spec.condition, self._buckets.kept(bucket))
         return info_of(await self.sheltered(work))
 
     async def finish_and_commit(
-        self, received: Received, build: Build, condition: Condition, keeping: AbstractAsyncContextManager[object]
+        self, received: Received, build: Build[T], condition: Condition, keeping: AbstractAsyncContextManager[T]
     ) -> Record:
         """Finish the shards, then commit their record, inside `keeping`; when any of it fails, nothing stays behind."""
         try:
-            provisional = build(self._committer.clock.tick(), 0, None)
-            async with keeping:
+            provisional = build(self._committer.clock.tick(), 0, None, None)
+            async with keeping as kept:
                 holders = await received.finish(pack(provisional))
                 draft = Draft(
-                    provisional.space, provisional.key, received.layout.k, build,
+                    provisional.space, provisional.key, received.layout.k, lambda seq, w, found: build(seq, w, found, kept),
                     lambda found: check_against(condition, found), holders, received.inline,
                 )
                 return await self._committer.commit(draft)
@@ -119,24 +123,69 @@ class Objects:
         finally:
             received.release()
 
-    async def delete(self, bucket: Bucket, key: str, condition: Condition = always) -> bool:
-        """True when there was an object. Deleting nothing writes nothing."""
+    async def delete(
+        self, bucket: Bucket, key: str, condition: Condition = always, version: str | None = None, bypass: bool = False
+    ) -> Deleted | None:
+        """None when there was nothing to delete; then nothing is written."""
+        of = None if version is None else which(certain(bucket).space, version)
+        return await self.sheltered(self._delete(certain(bucket), key.encode(), condition, of, bypass))
+
+    async def _delete(self, bucket: Bucket, name: bytes, condition: Condition, of: Which, bypass: bool) -> Deleted | None:
+        async with self._buckets.kept(bucket) as kept:
+            hides, versioned = stamp(kept)
+            marks = of is None and hides != "older"
+
+            def check(found: Found | None) -> None:
+                check_against(condition, found)
+                if found is None and not marks:
+                    raise _Nothing
+                if found is not None and not marks:
+                    check_unlocked(found.record, bypass)
+
+            def build(seq: int, w: int, found: Found | None) -> Record:
+                now = time.time_ns() // 1_000_000
+                if marks:
+                    return Record("marker", bucket.space, name, seq, w, hides=hides, versioned=versioned, modified=now)
+                if hides == "older":
+                    return Record("tombstone", bucket.space, name, seq, w, modified=now)
+                assert found is not None
+                return Record("kill", bucket.space, name, seq, w, hides="one", hidden=found.record.seq, modified=now)
+
+            gone: list[Record] = []
+
+            def note(found: Found | None) -> None:
+                check(found)
+                gone[:] = [found.record] if found is not None else []
+
+            try:
+                record = await self._committer.commit(Draft(bucket.space, name, 0, build, note, of=of))
+            except _Nothing:
+                return None
+            shown = record if marks else gone[0]
+            return Deleted(version_id(shown), shown.kind == "marker")
+
+    async def amend(self, bucket: Bucket, key: str, version: str | None, edit: Callable[[Record], Record]) -> ObjectInfo:
+        """As `StoreAPI.amend`: the next rev of a version, on the volumes that have its shards."""
         name = key.encode()
-        certain(bucket)
+        of = None if version is None else which(certain(bucket).space, version)
 
         def check(found: Found | None) -> None:
-            check_against(condition, found)
-            if found is None:
-                raise _Nothing
+            edit(existing(found, key, version).record)
 
         def build(seq: int, w: int, found: Found | None) -> Record:
-            return Record("tombstone", bucket.space, name, seq, w, modified=time.time_ns() // 1_000_000)
+            old = existing(found, key, version).record
+            # Not the last rev plus one: one that was taken back may still stand on a volume that is away.
+            return replace(edit(old), seq=old.seq, rev=max(seq - old.seq, old.rev + 1), w=w)
 
-        try:
-            await self.sheltered(self._committer.commit(Draft(bucket.space, name, 0, build, check)))
-        except _Nothing:
-            return False
-        return True
+        async def work() -> Record:
+            async with self._buckets.kept(bucket):
+                seen = existing(await self._committer.current(bucket.space, name, False, of), key, version)
+                layout = seen.record.layout
+                return await self._committer.commit(
+                    Draft(bucket.space, name, layout.k if layout is not None else 0, build, check, SAME, of=of)
+                )
+
+        return info_of(await self.sheltered(work()))
 
     # ---- tasks -------------------------------------------------------------------------------------------------------
     async def sheltered(self, work: Coroutine[Any, Any, T]) -> T:
@@ -158,5 +207,24 @@ class Objects:
 
 
 def check_against(condition: Condition, found: Found | None) -> None:
-    """Ask a caller's condition about what the commit found."""
-    condition(None if found is None else info_of(found.record))
+    """Ask a caller's condition about what the commit found; a delete marker is no object."""
+    condition(None if found is None or found.record.kind == "marker" else info_of(found.record))
+
+
+def existing(found: Found | None, key: str, version: str | None) -> Found:
+    """NoSuchKey, NoSuchVersion, IsDeleteMarker."""
+    if found is None:
+        raise NoSuchKey(key) if version is None else NoSuchVersion(key, version)
+    if found.record.kind == "marker":
+        raise IsDeleteMarker(key, version_id(found.record), version is not None, found.record.modified)
+    return found
+
+
+def stamp(bucket: Bucket) -> tuple[Hides, bool]:
+    """What a new version hides in that bucket, and whether it has an id of its own."""
+    match bucket.settings.get("versioning"):
+        case "Enabled":
+            return "none", True
+        case "Suspended":
+            return "null", False
+    return "older", False

@@ -13,9 +13,10 @@ from abixio.store.assembly import FILLING
 from abixio.store.lane import Lane
 from abixio.store.pool import Pool
 from abixio.store.record import Part, unpack
-from abixio.store.resolve import DATA_KINDS, LISTED_KINDS
+from abixio.store.resolve import DATA_KINDS
 from abixio.store.settle import drop
-from abixio.volume.interface import Head, Note, Row, RowId, State, Volume
+from abixio.store.versions import shown
+from abixio.volume.interface import Head, Mark, Note, Row, RowId, State, Volume
 
 _log = logging.getLogger(__name__)
 
@@ -94,7 +95,8 @@ async def _notes(lane: Lane) -> Mapping[str, int]:
 
 
 async def verify_unclean(pool: Pool) -> None:
-    """After a power cut, drop rows from the journal whose shard files did not survive: no barrier covered them."""
+    """After a power cut: rows of the journal whose shard files did not survive go, since no barrier covered them; and those that
+    were answered are pending again, for other volumes may have lost theirs."""
     for lane in pool.up():
         if lane.volume.clean:
             continue
@@ -115,15 +117,14 @@ async def _verify(lane: Lane) -> None:
             if row is not None and not await lane.run(partial(whole, lane.volume, row)):
                 await lane.apply((drop(row), _head_without(rows, id)), durable=True)
                 _log.warning("volume %d: a write that no sync covered is gone", lane.slot)
+            elif row is not None and row.state is State.ANSWERED:
+                await lane.apply((Mark(id, State.PENDING),), durable=True)
         after = ids[-1]
 
 
 def _head_without(rows: list[Row], gone: RowId) -> Head:
     """What LIST shows of the key on that volume once that row is not there."""
-    for row in rows:
-        if row.id != gone and row.state is not State.ABORTED:
-            return Head(gone.space, gone.key, row.id[2:] if unpack(row.record).kind in LISTED_KINDS else None)
-    return Head(gone.space, gone.key, None)
+    return Head(gone.space, gone.key, shown(row for row in rows if row.id != gone))
 
 
 def whole(volume: Volume, row: Row) -> bool:

@@ -49,7 +49,7 @@ class Pages:
             found: dict[bytes, Found] = {}
             for key, seen in page.entries.items():
                 sure = seen if seen is not None else await self._committer.current(query.space, key, reading=False)
-                if sure is not None:
+                if sure is not None and sure.record.kind != "marker":
                     found[key] = sure
             if found or page.prefixes or not page.truncated:
                 return SurePage(found, page.prefixes, page.truncated, page.last)

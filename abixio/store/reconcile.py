@@ -11,6 +11,7 @@ from abixio.store.ranges import Key
 from abixio.store.rebuild import rebuild_shard
 from abixio.store.resolve import DATA_KINDS, Fate, Version, View
 from abixio.store.settle import drop
+from abixio.store.versions import walk
 from abixio.volume.interface import Insert, State
 
 
@@ -55,7 +56,7 @@ class Reconciler:
     async def _drop(self, view: View, version: Version) -> None:
         row = version.copies.get(self._slot)
         if row is not None:
-            head = self._committer.head(version.id, version.record, State.ABORTED, view, self._slot)
+            head = self._committer.placer.head(version.id, version.record, State.ABORTED, view, self._slot)
             lane = self._lane()
             await done_by(lane, lane.apply((drop(row), head), durable=False))
 
@@ -65,15 +66,11 @@ class Reconciler:
         view = await self._mender.view(*key)
         if self._slot not in view.rows or view.vouching < self._pool.quorum.r:
             return False
-        for version in view.versions:
-            fate = view.judge(version)
+        for version, fate in walk(view):
             if self._pool.regressed.issuperset(version.copies) or fate in (Fate.FINISH, Fate.OPEN):
                 return False
-            if fate is Fate.COMMITTED:
-                if self._slot not in version.present:
-                    return False
-                if version.record.hides == "older":
-                    return True
+            if fate is Fate.COMMITTED and self._slot not in version.present:
+                return False
         return True
 
     async def _without_data(self, key: Key) -> bool:
@@ -81,17 +78,17 @@ class Reconciler:
         such a case."""
         async with self._mender.locked(*key) as alive:
             view = await self._mender.view(*key)
-            newest = next((version for version in view.versions if view.judge(version) is Fate.COMMITTED), None)
-            if not alive or newest is None or len(view.rows) < self._pool.n or self._slot in newest.present:
+            if not alive or len(view.rows) < self._pool.n:
                 return False
-            if not await self._is_lost(newest):
-                return False
-            everybody, record = (1 << self._pool.n) - 1, newest.record
-            row = Insert(newest.id, State.COMMITTED, everybody, newest.stored, record.write_ids, guard=False)
-            head = self._committer.head(newest.id, record, State.COMMITTED, view, self._slot)
-            lane = self._lane()
-            await done_by(lane, lane.apply((row, head), self._pool.durable))
-        return True
+            lost = [version for version, fate in walk(view) if fate is Fate.COMMITTED and self._slot not in version.present]
+            lost = [version for version in lost if await self._is_lost(version)]
+            for version in lost:
+                everybody, record = (1 << self._pool.n) - 1, version.record
+                row = Insert(version.id, State.COMMITTED, everybody, version.stored, record.write_ids, guard=False)
+                head = self._committer.placer.head(version.id, record, State.COMMITTED, await self._mender.view(*key), self._slot)
+                lane = self._lane()
+                await done_by(lane, lane.apply((row, head), self._pool.durable))
+        return bool(lost)
 
     async def _is_lost(self, version: Version) -> bool:
         record = version.record

@@ -18,9 +18,15 @@ FORMAT: Final = 1
 ROOT: Final = bytes(16)
 """The space whose keys are bucket names."""
 
-Kind = Literal["object", "tombstone", "marker", "kill", "bucket", "upload", "part", "completed"]
+NULL: Final = "null"
+"""The id of the one version that was written while the bucket was not versioned, or while versioning was suspended."""
+
+Hides = Literal["older", "null", "one", "none"]
+"""See `versions`."""
+Kind = Literal["object", "tombstone", "marker", "kill", "bucket", "upload", "part", "completed", "setting"]
 """object, part: have data. tombstone: a delete in an unversioned bucket, or of a bucket, upload or part. marker, kill:
-delete marker and removal of one version (versioned buckets). upload: an open multipart upload. completed: what it became."""
+delete marker and removal of one version (versioned buckets). upload: an open multipart upload. completed: what it became.
+setting: a document that is kept with a bucket."""
 
 
 class Layout(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -58,9 +64,11 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     w: int
     """Write quorum, decided at commit: the row counts as committed once so many volumes hold it."""
     rev: int = 0
-    hides: Literal["older", "null", "one", "none"] = "older"
+    hides: Hides = "older"
     hidden: int = 0
     """The seq of the version that a kill removes."""
+    versioned: bool = False
+    """Written while versioning was enabled: has a version id of its own. Else it is the null version."""
     format: int = FORMAT
     incompat: tuple[str, ...] = ()
     ro_compat: tuple[str, ...] = ()
@@ -80,6 +88,9 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """Algorithm (crc32, crc32c, crc64nvme, sha1, sha256) -> base64, as S3 shows it."""
     checksum_type: str = ""
     encryption: dict[str, str] = {}
+    tags: dict[str, str] = {}
+    lock: dict[str, str] = {}
+    """Object lock: `mode` and `until` (ms since 1970) of the retention, `hold` of a legal hold."""
     settings: dict[str, str] = {}
     """Of a bucket: ftt, region, id; of an upload: its id, checksum algorithm and type."""
     upload: bytes = b""
@@ -90,6 +101,16 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     def write_ids(self) -> tuple[bytes, ...]:
         """The shards that this record keeps alive."""
         return tuple(part.write_id for part in self.parts)
+
+
+def version_id(record: Record) -> str:
+    """The id of a version as S3 shows it."""
+    return version_name(record.space, record.seq) if record.versioned else NULL
+
+
+def version_name(space: bytes, seq: int) -> str:
+    """Opaque to clients: 32 hex digits, the seq and a mark by which an id of another bucket is known."""
+    return f"{seq:016x}{xxh3_64_intdigest(space + seq.to_bytes(8, 'big')):016x}" if seq < 1 << 63 else ""
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -21,7 +21,7 @@ from abixio.store.record import Record, unpack
 from abixio.volume.interface import Row, RowId, State
 
 DATA_KINDS = frozenset({"object", "part"})
-LISTED_KINDS = frozenset({"object", "part", "bucket", "upload"})
+LISTED_KINDS = frozenset({"object", "part", "bucket", "upload", "setting"})
 
 
 class Fate(Enum):
@@ -137,6 +137,11 @@ class View:
     def newest_seq(self) -> int:
         return self.versions[0].id.seq if self.versions else 0
 
+    def has_shards(self, slot: int, record: Record) -> bool:
+        """Whether another rev of that version keeps the same shards there."""
+        others = (version for version in self.versions if version.id.seq == record.seq and slot in version.present)
+        return any(version.record.write_ids == record.write_ids for version in others)
+
     def judge(self, version: Version) -> Fate:
         """The fate of a row, if no living writer works on it."""
         copies, w = version.copies, version.record.w
@@ -145,7 +150,7 @@ class View:
             return Fate.NEVER if denied >= self.n - w + 1 else Fate.OPEN
         aborted = sum(row.state is State.ABORTED for row in copies.values())
         present = len(copies) - aborted
-        if present >= w or any(row.state is State.COMMITTED for row in copies.values()):
+        if present >= w or any(row.state.stands for row in copies.values()):
             return Fate.COMMITTED
         if aborted >= self.n - w + 1:
             return Fate.ABORTED

@@ -185,7 +185,7 @@ class Restorer:
             ops: list[Op] = [
                 Insert(missing.id, State.COMMITTED, everybody, missing.stored, record.write_ids, inline, guard=False),
                 *map(drop, missing.stale),
-                committer.head(missing.id, record, State.COMMITTED, view, slot),
+                committer.placer.head(missing.id, record, State.COMMITTED, view, slot),
             ]
             if missing.settled and record.kind != "tombstone":
                 ops.append(Settle(missing.id))

@@ -18,6 +18,7 @@ from abixio.errors import AbixioError, CatalogCorrupt
 from abixio.store.lane import Lane
 from abixio.store.pool import Pool
 from abixio.store.record import Record, unpack
+from abixio.store.versions import FLEETING, hides
 from abixio.volume.interface import Change, Drop, Head, Mark, Note, Op, Row, RowId, Settle, State, Volume
 
 _log = logging.getLogger(__name__)
@@ -114,7 +115,7 @@ class Settler:
             if second:
                 await self._each(lambda lane: self._collect_lane(lane, second))
             for id, entry in fresh.items():
-                if entry.record.kind == "tombstone" and entry.purged == everybody:
+                if entry.record.kind in FLEETING and entry.purged == everybody:
                     self._round_two[id] = entry.record
         finally:
             self._running = set()
@@ -180,7 +181,7 @@ class Settler:
         ops: list[Op] = [Mark(id, State.COMMITTED), *(drop(row) for row in rows if hides(entry.record, row))]
         if entry.record.kind == "tombstone" and entry.record.upload:
             ops += self._parts(lane, entry.record.upload)
-        if len(entry.slots) == self.pool.n and entry.record.kind != "tombstone":
+        if len(entry.slots) == self.pool.n and entry.record.kind not in FLEETING:
             ops.append(Settle(id))
         return ops
 
@@ -245,9 +246,3 @@ def drop(row: Row) -> Drop:
     except CatalogCorrupt:
         return Drop(row.id)  # what it named is for the scanner
 
-
-def hides(record: Record, row: Row) -> bool:
-    """Whether a committed record makes that row of the same key invisible for good."""
-    if row.id.seq == record.seq:
-        return row.id.rev < record.rev  # the same version, as it was before
-    return record.hides == "older" and row.id.seq < record.seq

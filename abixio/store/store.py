@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from abixio.store.bucketstore import Buckets, certain
 from abixio.store.clock import Clock
 from abixio.store.commit import Committer
 from abixio.store.completion import Completion
+from abixio.store.configs import Configs
 from abixio.store.heal import Healer
 from abixio.store.health import Healed, KeyHealth, RepairStatus, ScanStatus
+from abixio.store.history import History
 from abixio.store.journal import Journal
 from abixio.store.lister import Query, successor
 from abixio.store.locks import KeyLocks
@@ -19,6 +21,7 @@ from abixio.store.objects import Objects
 from abixio.store.opening import mark_regressed, newest_seq, verify_unclean
 from abixio.store.pages import Pages
 from abixio.store.pool import Pool
+from abixio.store.record import Record, version_id
 from abixio.store.reencode import Reencoder
 from abixio.store.refill import Refill
 from abixio.store.repairs import Repairs
@@ -28,6 +31,7 @@ from abixio.store.status import volume_status
 from abixio.store.types import (
     Bucket,
     Condition,
+    Deleted,
     Listing,
     ObjectInfo,
     PartInfo,
@@ -37,9 +41,11 @@ from abixio.store.types import (
     Source,
     Upload,
     UploadListing,
+    VersionListing,
     always,
     info_of,
 )
+from abixio.store.versions import which
 
 
 class Store:
@@ -57,9 +63,11 @@ class Store:
         self.refill = Refill(self.mender)
         self.scanner = Scanner(self.committer, self.healer, pool.config.scan_rate)
         self._pages = Pages(self.committer)
-        self._buckets = Buckets(self.committer, self._pages)
+        self._history = History(self.committer)
+        self._buckets = Buckets(self.committer, self._pages, self._history)
         self._objects = Objects(self.committer, self._buckets)
         self._uploads = Uploads(self.committer, self._buckets, self._objects, self._pages)
+        self._configs = Configs(self.committer, self._buckets, self._pages)
         self._completion = Completion(self.committer, self._buckets, self._objects, self._pages)
         self._reencoder = Reencoder(self.committer, self._buckets, self._objects)
 
@@ -96,32 +104,62 @@ class Store:
     async def buckets(self) -> list[Bucket]:
         return await self._buckets.all()
 
+    async def change_bucket(self, name: str, edit: Callable[[Mapping[str, str]], Mapping[str, str]]) -> Bucket:
+        return await self._objects.sheltered(self._buckets.change(name, edit))
+
     async def delete_bucket(self, name: str) -> None:
-        await self._objects.sheltered(self._buckets.delete(name, self._completion.abort_all))
+        await self._objects.sheltered(self._buckets.delete(name, self._forget))
+
+    async def config(self, bucket: Bucket, name: str) -> str | None:
+        return await self._configs.get(bucket, name)
+
+    async def configs(self, bucket: Bucket, prefix: str) -> dict[str, str]:
+        return await self._configs.all(bucket, prefix)
+
+    async def set_config(self, bucket: Bucket, name: str, body: str | None) -> None:
+        await self._objects.sheltered(self._configs.set(bucket, name, body))
+
+    async def _forget(self, bucket: Bucket) -> None:
+        await self._completion.abort_all(bucket)
+        await self._configs.forget_all(bucket)
 
     # ---- objects -----------------------------------------------------------------------------------------------------
     async def put(self, bucket: Bucket, key: str, spec: PutSpec, source: Source) -> ObjectInfo:
         return await self._objects.put(bucket, key, spec, source)
 
-    async def head(self, bucket: Bucket, key: str) -> ObjectInfo:
-        return await self._objects.head(bucket, key)
+    async def head(self, bucket: Bucket, key: str, version: str | None = None) -> ObjectInfo:
+        return await self._objects.head(bucket, key, version)
 
-    async def open(self, bucket: Bucket, key: str) -> Reader:
-        return await self._objects.open(bucket, key)
+    async def open(self, bucket: Bucket, key: str, version: str | None = None) -> Reader:
+        return await self._objects.open(bucket, key, version)
 
-    async def delete(self, bucket: Bucket, key: str, condition: Condition = always) -> bool:
-        return await self._objects.delete(bucket, key, condition)
+    async def delete(
+        self, bucket: Bucket, key: str, condition: Condition = always, version: str | None = None, bypass: bool = False
+    ) -> Deleted | None:
+        return await self._objects.delete(bucket, key, condition, version, bypass)
+
+    async def amend(self, bucket: Bucket, key: str, version: str | None, edit: Callable[[Record], Record]) -> ObjectInfo:
+        return await self._objects.amend(bucket, key, version, edit)
+
+    async def versions(
+        self, bucket: Bucket, prefix: str, delimiter: str, after: tuple[str, str | None], limit: int
+    ) -> VersionListing:
+        key, version = after
+        behind = None if version is None else which(certain(bucket).space, version)
+        start = after_marker(prefix, delimiter, key) if version is None else key.encode()
+        query = Query(certain(bucket).space, prefix.encode(), delimiter.encode(), start, limit)
+        page = await self._history.page(query, behind)
+        last = page.last.decode()
+        ends_in_key = bool(page.versions) and page.versions[-1][0].key == page.last
+        following = (last, version_id(page.versions[-1][0]) if ends_in_key else None) if page.truncated else None
+        found = [(info_of(record), latest) for record, latest in page.versions]
+        return VersionListing(found, [p.decode() for p in page.prefixes], page.truncated, following)
 
     async def list(
         self, bucket: Bucket, prefix: str, delimiter: str, after: str, limit: int, inclusive: bool = False
     ) -> Listing:
-        start, cut = after.encode(), delimiter.encode()
-        behind = len(prefix.encode())
-        if cut and start.startswith(prefix.encode()) and start.endswith(cut) and start.find(cut, behind) == len(start) - len(cut):
-            start = successor(start) or start
-        elif start and not inclusive:
-            start += b"\0"
-        page = await self._pages.get(Query(certain(bucket).space, prefix.encode(), cut, start, limit))
+        start = after_marker(prefix, delimiter, after, inclusive)
+        page = await self._pages.get(Query(certain(bucket).space, prefix.encode(), delimiter.encode(), start, limit))
         items = [info_of(found.record) for found in page.found.values()]
         return Listing(items, [p.decode() for p in page.prefixes], page.truncated, page.last.decode() if page.truncated else None)
 
@@ -169,3 +207,12 @@ class Store:
     async def repair_status(self) -> RepairStatus:
         volumes = [await volume_status(self.pool, slot, self.refill.why(slot)) for slot in range(self.n)]
         return RepairStatus(volumes, self.refill.status(), self.scanner.status(), len(self.pool.bad), self.journal.waiting)
+
+
+def after_marker(prefix: str, delimiter: str, marker: str, inclusive: bool = False) -> bytes:
+    """Where a page goes on behind a marker: behind all keys of a common prefix that the marker is."""
+    start, cut = marker.encode(), delimiter.encode()
+    behind = len(prefix.encode())
+    if cut and start.startswith(prefix.encode()) and start.endswith(cut) and start.find(cut, behind) == len(start) - len(cut):
+        return successor(start) or start
+    return start + b"\0" if start and not inclusive else start

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from abixio.message import Buffer
 from abixio.store.health import Healed, KeyHealth, RepairStatus
-from abixio.store.record import Record
+from abixio.store.record import Record, version_id
 
 
 class Source(Protocol):
@@ -40,7 +40,20 @@ class ObjectInfo:
     modified: int
     """ms since 1970."""
     record: Record
-    """Everything else: headers, meta, checksums, layout, parts, owner."""
+    """Everything else: headers, meta, checksums, layout, parts, owner, tags, lock."""
+
+    @property
+    def version(self) -> str:
+        """Its id; `null` for one written while the bucket was not versioned."""
+        return version_id(self.record)
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """What a delete did: `version` is the id of the version that is gone, or of the delete marker that was written."""
+
+    version: str
+    marker: bool
 
 
 Condition = Callable[[ObjectInfo | None], None]
@@ -66,6 +79,9 @@ class PutSpec:
     real_md5: bool = False
     """The client sent Content-MD5: the ETag is the MD5 in every --etag mode."""
     condition: Condition = always
+    tags: Mapping[str, str] = field(default_factory=dict)
+    lock: Mapping[str, str] = field(default_factory=dict)
+    """Object lock: mode, until, hold."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """For uploads: checksum algorithm and type."""
     checksum_type: str = ""
@@ -94,6 +110,17 @@ class Listing:
     prefixes: list[str]
     truncated: bool
     next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionListing:
+    """One page: each version (a record of kind `object` or `marker`) with whether it is its key's latest; `next` as in Listing,
+    with the id of the last version covered, None behind a prefix."""
+
+    versions: list[tuple[ObjectInfo, bool]]
+    prefixes: list[str]
+    truncated: bool
+    next: tuple[str, str | None] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +186,23 @@ class StoreAPI(Protocol):
         """All, by name."""
         ...
 
+    async def change_bucket(self, name: str, edit: Callable[[Mapping[str, str]], Mapping[str, str]]) -> Bucket:
+        """New settings from the old ones, decided alone on the bucket: no write into it is under way meanwhile. NoSuchBucket, and
+        what `edit` raises."""
+        ...
+
+    async def config(self, bucket: Bucket, name: str) -> str | None:
+        """The document of that name that is kept with the bucket: `cors`, `tagging`, ..."""
+        ...
+
+    async def configs(self, bucket: Bucket, prefix: str) -> dict[str, str]:
+        """All documents whose names begin so."""
+        ...
+
+    async def set_config(self, bucket: Bucket, name: str, body: str | None) -> None:
+        """Keep a document with the bucket; None: no longer. NoSuchBucket."""
+        ...
+
     async def delete_bucket(self, name: str) -> None:
         """NoSuchBucket, BucketNotEmpty (open uploads do not count)."""
         ...
@@ -167,16 +211,31 @@ class StoreAPI(Protocol):
         """InvalidFaultTolerance, Unavailable and a condition that fails come before the first read of `source`."""
         ...
 
-    async def head(self, bucket: Bucket, key: str) -> ObjectInfo:
-        """NoSuchKey."""
+    async def head(self, bucket: Bucket, key: str, version: str | None = None) -> ObjectInfo:
+        """NoSuchKey; with a version id NoSuchVersion, InvalidVersionId; IsDeleteMarker."""
         ...
 
-    async def open(self, bucket: Bucket, key: str) -> Reader:
-        """NoSuchKey, DataLost."""
+    async def open(self, bucket: Bucket, key: str, version: str | None = None) -> Reader:
+        """As `head`, and DataLost."""
         ...
 
-    async def delete(self, bucket: Bucket, key: str, condition: Condition = always) -> bool:
-        """True when there was an object. Deleting nothing writes nothing and is no error."""
+    async def delete(
+        self, bucket: Bucket, key: str, condition: Condition = always, version: str | None = None, bypass: bool = False
+    ) -> Deleted | None:
+        """Delete the object, or put a delete marker on top where the bucket is or was versioned, or delete one version for good.
+        None when there was nothing to delete, which writes nothing and is no error. `bypass`: governance retention does not
+        count. InvalidVersionId, ObjectLocked."""
+        ...
+
+    async def amend(self, bucket: Bucket, key: str, version: str | None, edit: Callable[[Record], Record]) -> ObjectInfo:
+        """Replace what is said of a version besides its data: tags, lock. `edit` may raise. Errors as `head`."""
+        ...
+
+    async def versions(
+        self, bucket: Bucket, prefix: str, delimiter: str, after: tuple[str, str | None], limit: int
+    ) -> VersionListing:
+        """Versions and delete markers behind (key, version id), by key, newest first; a version id None in `after` means behind
+        all versions of that key. InvalidVersionId."""
         ...
 
     async def list(

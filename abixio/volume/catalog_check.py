@@ -46,7 +46,7 @@ _WRONG_GARBAGE: Final = "SELECT write_id FROM garbage WHERE EXISTS (SELECT 1 FRO
 _KEY_TABLES: Final = ("row", "head", "unsettled")
 """Each of them tells of keys that a rotten page hides in another."""
 
-_ODD_STATES: Final = "SELECT space, key, seq, rev FROM row WHERE state NOT BETWEEN 0 AND 2"
+_ODD_STATES: Final = "SELECT space, key, seq, rev FROM row WHERE state NOT BETWEEN 0 AND 3"
 _STATES: Final = frozenset(State)
 
 _BY_ID: Final = "space = ? AND key = ? AND seq = ? AND rev = ?"

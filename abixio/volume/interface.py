@@ -23,6 +23,13 @@ class State(IntEnum):
     PENDING = 0
     COMMITTED = 1
     ABORTED = 2
+    ANSWERED = 3
+    """As good as committed until the next power cut: its copies may be missing after that."""
+
+    @property
+    def stands(self) -> bool:
+        """Whether one volume's word is enough."""
+        return self is State.COMMITTED or self is State.ANSWERED
 
 
 class RowId(NamedTuple):

@@ -15,7 +15,7 @@ from abixio.volume.interface import State
 from tests.crash.bench import HOME, Bench
 from tests.crash.model import Thing, Value
 
-KINDS: Final = ("bucket", "object", "upload", "part")
+KINDS: Final = ("bucket", "object", "upload", "part", "setting")
 
 
 class Row(NamedTuple):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from hashlib import md5
+from typing import Final
 
 from abixio.errors import NoSuchBucket, NoSuchKey
 from abixio.store.store import Store
 from tests.crash.model import Model, Thing, Value
 from tests.crash.run import content
+
+OF_BUCKETS: Final = ("object", "m", "tag", "upload", "note", "setting")
+"""Things that are gone with their bucket, its name in second place."""
 
 
 async def observe(store: Store, model: Model) -> tuple[dict[Thing, Value], list[str]]:
@@ -25,8 +29,9 @@ async def observe(store: Store, model: Model) -> tuple[dict[Thing, Value], list[
         if name in buckets:
             wrong += await _objects(store, name, model, seen)
             wrong += await _uploads(store, name, model, seen)
+            await _settings(store, name, model, seen)
         else:
-            seen |= {thing: None for thing in model.cells if thing[0] in ("object", "m", "upload") and thing[1] == name}
+            seen |= {thing: None for thing in model.cells if thing[0] in OF_BUCKETS and thing[1] == name}
     return seen, wrong
 
 
@@ -40,7 +45,7 @@ async def _objects(store: Store, name: str, model: Model, seen: dict[Thing, Valu
         try:
             reader = await store.open(bucket, key)
         except NoSuchKey:
-            seen["object", name, key] = seen["m", name, key] = None
+            seen["object", name, key] = seen["m", name, key] = seen["tag", name, key] = None
             if key in listed:
                 wrong.append(f"{key} is listed and not there")
             continue
@@ -50,6 +55,7 @@ async def _objects(store: Store, name: str, model: Model, seen: dict[Thing, Valu
             await reader.aclose()
         value = reader.info.record.meta.get("value") or _recognized(data, model)
         seen["object", name, key] = value
+        seen["tag", name, key] = reader.info.record.tags.get("tag")
         layout = reader.info.record.layout
         seen["m", name, key] = None if layout is None else str(layout.m)
         if data != content(value):
@@ -65,6 +71,14 @@ def _recognized(data: bytes, model: Model) -> str:
     """Which of the values that the model knows these bytes are."""
     values = {value for cell in model.cells.values() for value in cell.allowed(True) if value and ":" in value}
     return next((value for value in sorted(values) if content(value) == data), "nothing:0")
+
+
+async def _settings(store: Store, name: str, model: Model, seen: dict[Thing, Value]) -> None:
+    bucket = await store.bucket(name)
+    seen["note", name] = bucket.settings.get("note")
+    documents = await store.configs(bucket, "")
+    known = {thing[2] for thing in model.cells if thing[0] == "setting" and thing[1] == name}
+    seen |= {("setting", name, document): documents.get(document) for document in known | documents.keys()}
 
 
 async def _uploads(store: Store, name: str, model: Model, seen: dict[Thing, Value]) -> list[str]:

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Thing = tuple[str, ...]
-"""("bucket", name), ("object", bucket, key), ("upload", bucket, key, label), ("part", label, number), ("m", bucket, key)."""
+"""("bucket", name), ("object", bucket, key), ("upload", bucket, key, label), ("part", label, number), ("m", bucket, key),
+("tag", bucket, key), ("note", bucket), ("setting", bucket, name)."""
 Value = str | None
 """None: it is not there."""
 

@@ -10,7 +10,8 @@ from tests.crash.bases import Crash, large, small
 from tests.crash.run import Run, Script, if_none_match
 
 READS: Final = frozenset((
-    "bucket", "buckets", "head", "open", "list", "upload", "parts", "uploads", "inspect", "repair_status",
+    "bucket", "buckets", "head", "open", "list", "upload", "parts", "uploads", "inspect", "repair_status", "config", "configs",
+    "versions",
 ))
 """Methods of the store that change nothing."""
 NOT_OPERATIONS: Final = frozenset(("start", "aclose", "n", "pool", "settler", "committer", "journal"))
@@ -258,6 +259,36 @@ async def refill_a_blank_disk(run: Run) -> None:
 async def refill_a_disk_that_was_set_back(run: Run) -> None:
     await run.refill(2)
     await run.put("new", large("b"))
+    await run.settle()
+
+
+# ---- what is said of buckets and objects -----------------------------------------------------------------------------
+@row("change_bucket", n=4)
+async def change_the_settings_of_a_bucket(run: Run) -> None:
+    await run.change_bucket("b", "one")
+    await run.put("small", small("b"))
+    await run.change_bucket("b", "two")
+    await run.settle()
+
+
+@row("set_config", n=4)
+async def keep_and_forget_a_document_of_a_bucket(run: Run) -> None:
+    await run.set_config("cors", "one")
+    await run.set_config("cors", "two")
+    await run.settle()
+    await run.set_config("cors", None)
+    await run.set_config("tags", "one")
+    await run.settle()
+
+
+@row("amend", "put")
+async def tag_what_is_inline_and_what_is_in_files(run: Run) -> None:
+    for key in ("small", "large"):
+        await run.tag(key, "one")
+        await run.tag(key, "two")
+    await run.settle()
+    await run.tag("large", "three")
+    await run.put("large", small("b"))
     await run.settle()
 
 

@@ -8,6 +8,8 @@ from functools import cache
 from random import Random
 from typing import Any, Final, TypeVar
 
+from msgspec import structs
+
 from abixio.errors import AbixioError, OutcomeUnknown, PreconditionFailed
 from abixio.store.store import Store
 from abixio.store.types import Bucket, Condition, PartRef, PutSpec, Upload, always
@@ -65,7 +67,7 @@ class Run:
     def _object(self, bucket: str, key: str, value: Value, ftt: str | None = None) -> list[tuple[Thing, Value]]:
         """An object and its fault tolerance."""
         m = None if value is None else ftt or str(min(1, self.store.n - 1))
-        return [(("object", bucket, key), value), (("m", bucket, key), m)]
+        return [(("object", bucket, key), value), (("m", bucket, key), m), (("tag", bucket, key), None)]
 
     # ---- operations --------------------------------------------------------------------------------------------------
     async def create_bucket(self, name: str) -> None:
@@ -74,6 +76,26 @@ class Run:
     async def delete_bucket(self, name: str, *uploads: Thing) -> None:
         sets: list[tuple[Thing, Value]] = [*((upload, None) for upload in uploads), (("bucket", name), None)]
         await self.step("delete_bucket", sets, lambda: self.store.delete_bucket(name))
+
+    async def change_bucket(self, name: str, value: str) -> None:
+        def edit(settings: Mapping[str, str]) -> dict[str, str]:
+            return {**settings, "note": value}
+
+        await self.step("change_bucket", [(("note", name), value)], lambda: self.store.change_bucket(name, edit))
+
+    async def set_config(self, name: str, value: Value, bucket: str = "b") -> None:
+        async def work() -> None:
+            await self.store.set_config(await self.bucket(bucket), name, value)
+
+        await self.step("set_config", [(("setting", bucket, name), value)], work)
+
+    async def tag(self, key: str, value: str, bucket: str = "b") -> None:
+        async def work() -> object:
+            return await self.store.amend(
+                await self.bucket(bucket), key, None, lambda record: structs.replace(record, tags={"tag": value})
+            )
+
+        await self.step("amend", [(("tag", bucket, key), value)], work)
 
     async def put(self, key: str, value: str, ftt: str | None = None, condition: Condition = always, bucket: str = "b") -> None:
         spec = PutSpec("me", meta={"value": value}, ftt=ftt, condition=condition)

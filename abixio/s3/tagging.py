@@ -1,0 +1,135 @@
+"""Tags of objects, versions and buckets: documents, the x-amz-tagging header, and what S3 demands of both."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from msgspec.structs import replace
+
+from abixio.config import KIB
+from abixio.message import Response
+from abixio.s3.call import Call, xml_answer
+from abixio.s3.errors import S3Error
+from abixio.s3.names import query_pairs
+from abixio.s3.versioning import version_headers
+from abixio.s3.xml import Fragment, Node, document, node, text
+from abixio.store.record import Record
+
+HEADER: Final = "x-amz-tagging"
+OF_OBJECT: Final = 10
+OF_BUCKET: Final = 50
+"""Tags at most, as S3."""
+MAX_KEY: Final = 128
+MAX_VALUE: Final = 256
+"""Characters, as S3."""
+MAX_DOCUMENT: Final = 256 * KIB
+"""50 tags of 384 characters, each of which may be written as a reference, and the elements around them."""
+_CONFIG: Final = "tagging"
+_ALLOWED: Final = re.compile(r"[\w\s+\-=.:/@]*")
+"""Letters, digits, spaces and these signs of any language."""
+
+Tags = dict[str, str]
+
+
+# ---- objects ---------------------------------------------------------------------------------------------------------
+async def get_object_tagging(call: Call) -> Response:
+    bucket = await call.bucket()
+    info = await call.store.head(bucket, call.key, call.version)
+    return xml_answer(_document(info.record.tags), version_headers(bucket, info))
+
+
+async def put_object_tagging(call: Call) -> Response:
+    bucket = await call.bucket()
+    tags = from_document(await call.document("Tagging", MAX_DOCUMENT), OF_OBJECT)
+    info = await call.store.amend(bucket, call.key, call.version, lambda record: _tagged(record, tags))
+    return Response(200, version_headers(bucket, info))
+
+
+async def delete_object_tagging(call: Call) -> Response:
+    bucket = await call.bucket()
+    info = await call.store.head(bucket, call.key, call.version)
+    if info.record.tags:
+        info = await call.store.amend(bucket, call.key, call.version, lambda record: _tagged(record, {}))
+    return Response(204, version_headers(bucket, info))
+
+
+def _tagged(record: Record, tags: Tags) -> Record:
+    return replace(record, tags=tags)
+
+
+# ---- buckets ---------------------------------------------------------------------------------------------------------
+async def get_bucket_tagging(call: Call) -> Response:
+    kept = await call.store.config(await call.bucket(), _CONFIG)
+    if kept is None:
+        raise S3Error("NoSuchTagSet", BucketName=call.bucket_name)
+    return xml_answer(_document(json.loads(kept)))
+
+
+async def put_bucket_tagging(call: Call) -> Response:
+    bucket = await call.bucket()
+    tags = from_document(await call.document("Tagging", MAX_DOCUMENT), OF_BUCKET)
+    await call.store.set_config(bucket, _CONFIG, json.dumps(tags))
+    return Response(204)
+
+
+async def delete_bucket_tagging(call: Call) -> Response:
+    await call.store.set_config(await call.bucket(), _CONFIG, None)
+    return Response(204)
+
+
+# ---- the forms of tags -----------------------------------------------------------------------------------------------
+def from_header(headers: Mapping[str, str]) -> Tags:
+    """Of x-amz-tagging: `key=value&key2=value2`, encoded as a query. InvalidArgument, InvalidTag, BadRequest."""
+    value = headers.get(HEADER, "")
+    if not value:
+        return {}
+    try:
+        pairs = query_pairs(value.encode("latin-1"))
+    except S3Error:
+        pairs = []
+    if not pairs or len(value) > MAX_DOCUMENT:
+        raise S3Error("InvalidArgument", "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query "
+                      "parameters without tag name duplicates.", ArgumentName=HEADER, ArgumentValue=value)
+    return _checked(pairs, OF_OBJECT, in_header=value)
+
+
+def from_document(body: Node, most: int) -> Tags:
+    """Of a `Tagging` document. MalformedXML, InvalidTag, BadRequest."""
+    found = body.find("TagSet")
+    if found is None:
+        raise S3Error("MalformedXML")
+    pairs = []
+    for tag in found.all("Tag"):
+        key, value = tag.text("Key"), tag.text("Value")
+        if key is None or value is None:
+            raise S3Error("MalformedXML")
+        pairs.append((key, value))
+    return _checked(pairs, most)
+
+
+def _checked(pairs: Sequence[tuple[str, str]], most: int, in_header: str = "") -> Tags:
+    tags = dict(pairs)
+    if len(tags) < len(pairs):
+        if in_header:
+            raise S3Error("InvalidArgument", "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query "
+                          "parameters without tag name duplicates.", ArgumentName=HEADER, ArgumentValue=in_header)
+        raise S3Error("InvalidTag", "Cannot provide multiple Tags with the same key")
+    if len(tags) > most:
+        kind = "Object" if most == OF_OBJECT else "Bucket"
+        raise S3Error("BadRequest", f"{kind} tags cannot be greater than {most}")
+    for key, value in tags.items():
+        if not 1 <= len(key) <= MAX_KEY or not _ALLOWED.fullmatch(key):
+            raise S3Error("InvalidTag", "The TagKey you have provided is invalid", TagKey=key)
+        if len(value) > MAX_VALUE or not _ALLOWED.fullmatch(value):
+            raise S3Error("InvalidTag", "The TagValue you have provided is invalid", TagKey=key, TagValue=value)
+        if key.startswith("aws:"):
+            raise S3Error("InvalidTag", "System tags cannot be added/updated by requester", TagKey=key)
+    return tags
+
+
+def _document(tags: Mapping[str, str]) -> bytes:
+    elements: list[Fragment] = [node("Tag", text("Key", key), text("Value", value)) for key, value in tags.items()]
+    return document("Tagging", node("TagSet", *elements))
