@@ -1,15 +1,17 @@
 """Builds the three extensions; everything else is said in pyproject.toml."""
 
+from glob import glob
+
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 
 def extension(name: str) -> Extension:
-    """A .pyx with the C header of the same name, which holds its loops."""
+    """A .pyx with the C headers of the same name, which hold its loops."""
     path = f"abixio/{name}"
     # No -march: each kernel names its own target, so one wheel runs on every machine.
     return Extension(
-        f"abixio.{name}", [f"{path}.pyx"], depends=[f"{path}.h"], extra_compile_args=["-O3", "-std=c11"]
+        f"abixio.{name}", [f"{path}.pyx"], depends=glob(f"{path}*.h"), extra_compile_args=["-O3", "-std=c11"]
     )
 
 

@@ -1,6 +1,7 @@
 """MD5 (RFC 1321) in C, as `hashlib.md5` but without OpenSSL, so it is there on FIPS systems too: S3 needs it for ETags."""
 
-from typing import Self, final
+from collections.abc import Sequence
+from typing import Final, Self, final
 
 from typing_extensions import Buffer
 
@@ -26,3 +27,10 @@ class MD5:
 
     def copy(self) -> Self:
         """An independent hash that goes on from here."""
+
+LANES: Final[int]
+"""How many messages one call of `update_many` takes: 16."""
+
+def update_many(hashes: Sequence[MD5], buffers: Sequence[Buffer]) -> None:
+    """`hashes[i].update(buffers[i])` for each, side by side in the lanes of AVX2 vectors if the processor has them: as fast for
+    sixteen as for about two. GIL dropped. ValueError for more than LANES, or the same hash twice."""

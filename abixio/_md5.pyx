@@ -1,4 +1,4 @@
-"""Glue to _md5.h: holds the buffer, drops the GIL for big ones, makes one call. See _md5.pyi."""
+"""Glue to _md5.h and _md5_lanes.h: holds the buffer, drops the GIL for big ones, makes one call. See _md5.pyi."""
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -12,6 +12,11 @@ cdef extern from "_md5.h" nogil:
     void md5_update(md5_state *s, const uint8_t *data, size_t len)
     void md5_digest(const md5_state *s, uint8_t *out)
 
+cdef extern from "_md5_lanes.h" nogil:
+    enum: MD5_LANES
+    void md5_many(md5_state **states, const uint8_t **data, size_t *lengths, int count)
+
+LANES = MD5_LANES
 cdef Py_ssize_t KEEP_GIL = 8192  # Bytes: 12 us of hashing, more than an uncontended drop of the GIL costs.
 
 
@@ -61,3 +66,31 @@ cdef class MD5:
         if self.busy:
             raise RuntimeError("another thread is updating this MD5")
         return 0
+
+
+def update_many(hashes, buffers):
+    cdef MD5 running
+    cdef md5_state *states[MD5_LANES]
+    cdef const uint8_t *data[MD5_LANES]
+    cdef size_t lengths[MD5_LANES]
+    cdef Py_buffer views[MD5_LANES]
+    cdef int count = len(hashes), held = 0, i
+    if count > MD5_LANES or count != len(buffers) or len(set(map(id, hashes))) != count:
+        raise ValueError(f"{count} hashes and {len(buffers)} buffers; at most {MD5_LANES}, each hash once, a buffer for each")
+    for running in hashes:
+        running._check()
+    try:
+        for i in range(count):
+            PyObject_GetBuffer(buffers[i], &views[i], PyBUF_SIMPLE)
+            held += 1
+            states[i] = &(<MD5>hashes[i]).state
+            data[i], lengths[i] = <const uint8_t *>views[i].buf, views[i].len
+        for running in hashes:
+            running.busy = True
+        with nogil:
+            md5_many(states, data, lengths, count)
+        for running in hashes:
+            running.busy = False
+    finally:
+        for i in range(held):
+            PyBuffer_Release(&views[i])

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from abixio._md5 import MD5
+from abixio._md5 import LANES, MD5, update_many
 
 SEED = random.Random(22)
 RFC_1321 = {
@@ -108,3 +108,36 @@ def test_the_gil_is_dropped_for_a_big_update_and_a_second_thread_is_refused() ->
         sys.setswitchinterval(switch)
     assert refused > 5
     assert hasher.digest() == hashlib.md5(data).digest()
+
+
+# ---- many at once ----------------------------------------------------------------------------------------------------
+@settings(max_examples=150, deadline=None)
+@given(messages=st.lists(st.lists(st.integers(0, 700), max_size=4), max_size=LANES), seed=st.integers(0, 2**32))
+def test_messages_side_by_side_have_the_digests_that_they_have_alone(messages: list[list[int]], seed: int) -> None:
+    rng = random.Random(seed)
+    running, alone = [MD5() for _ in messages], [hashlib.md5() for _ in messages]
+    for turn in range(4):
+        pieces = [rng.randbytes(sizes[turn]) if turn < len(sizes) else b"" for sizes in messages]
+        update_many(running, pieces)
+        for each, piece in zip(alone, pieces, strict=True):
+            each.update(piece)
+    assert [each.digest() for each in running] == [each.digest() for each in alone]
+
+
+def test_long_messages_of_different_lengths_side_by_side() -> None:
+    messages = [SEED.randbytes(100_000 * number + number) for number in range(LANES)]
+    running = [MD5() for _ in messages]
+    update_many(running, messages)
+    assert [each.digest() for each in running] == [hashlib.md5(message).digest() for message in messages]
+
+
+def test_a_hash_is_in_a_pass_once_and_has_a_buffer() -> None:
+    one, two = MD5(), MD5()
+    crowd = [MD5() for _ in range(LANES + 1)]
+    for hashes, buffers in (([one, one], [b"a", b"b"]), ([one, two], [b"a"]), (crowd, [b""] * len(crowd))):
+        with pytest.raises(ValueError, match="hashes and"):
+            update_many(hashes, buffers)
+    with pytest.raises(TypeError):
+        update_many([one, two], [b"a", "no buffer"])  # type: ignore[list-item]
+    update_many([], [])
+    assert one.digest() == two.digest() == MD5().digest()

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
-from abixio.codec import parity_into
+from abixio.codec import MD5, parity_into
 from abixio.codec.checksum import BLOCK, block_seed, block_sums
 from abixio.codec.digest import Digests
 from abixio.store.inline import pack_shard
@@ -45,13 +45,19 @@ class Encoder:
 
     def __init__(self, layout: Layout, write_id: bytes, number: int, digests: Collection[str]) -> None:
         self._seeds = [block_seed(write_id, number, slot) for slot in layout.slots]
-        self._digests = Digests(digests)
+        self.md5 = MD5() if "md5" in digests else None
+        self._digests = Digests({*digests} - {"md5"})
         self._sums = [bytearray() for _ in layout.slots]
         self._hashes: list[blake3] = []
         self._blocks = 0
 
+    def hash(self, stripe: Cut) -> None:
+        """The MD5 alone, if it is wanted: the slowest of all, and the one that several uploads may do together (see gang)."""
+        if self.md5 is not None:
+            self.md5.update(stripe.data)
+
     def encode(self, stripe: Cut) -> None:
-        """A stripe that goes to shard files. All but the last are whole chunks."""
+        """A stripe that goes to shard files, but for its MD5. All but the last are whole chunks."""
         self._arithmetic(stripe)
         self._hashes = self._hashes or [blake3() for _ in self._seeds]
         for piece, seed, sums, running in zip(stripe.stored, self._seeds, self._sums, self._hashes, strict=True):
@@ -61,6 +67,7 @@ class Encoder:
 
     def inline(self, stripe: Cut) -> list[bytes]:
         """An only stripe as inline shards, in shard order."""
+        self.hash(stripe)
         self._arithmetic(stripe)
         return [pack_shard(piece, seed) for piece, seed in zip(stripe.stored, self._seeds, strict=True)]
 
@@ -71,7 +78,8 @@ class Encoder:
 
     def digests(self) -> dict[str, bytes]:
         """Over all data so far."""
-        return self._digests.digests()
+        own = {} if self.md5 is None else {"md5": self.md5.digest()}
+        return self._digests.digests() | own
 
     def footer(self, index: int) -> tuple[bytes, bytes]:
         """Block checksums and BLAKE3 of shard `index`."""

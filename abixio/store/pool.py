@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from abixio.config import Config
 from abixio.errors import AbixioError, Overloaded, VolumeError
 from abixio.store.breaker import State
+from abixio.store.gang import Gang
 from abixio.store.lane import Lane
 from abixio.store.record import Record
 from abixio.volume.interface import Volume
@@ -93,6 +94,7 @@ class Pool:
         self.quorum = Quorum(n)
         self.config = config
         self.executor = executor
+        self.gang = Gang(executor, loop)
         self.lookers = ThreadPoolExecutor(LOOKERS, thread_name_prefix="looker")
         """For jobs that ask all catalogs: each thread keeps two descriptors for each of them."""
         self.buffers = buffers

@@ -116,8 +116,8 @@ class _Upload:
         self._files = 0
         """How many it has open."""
         self._inline: list[bytes] | None = None
-        self._job: asyncio.Future[None] | None = None
-        """Done when the stripe is encoded and its parity is on its way to the lanes."""
+        self._jobs: list[asyncio.Future[None]] = []
+        """Done when the stripe is hashed, and encoded with its parity on its way to the lanes."""
 
     async def run(self) -> Received:
         while not self._ended:
@@ -221,8 +221,9 @@ class _Upload:
             self._inline = encoder.inline(stripe)
 
         buffer.hold()
-        self._job = self._pool.loop.run_in_executor(self._pool.executor, work)
-        self._job.add_done_callback(lambda done: buffer.drop())
+        job = self._pool.loop.run_in_executor(self._pool.executor, work)
+        job.add_done_callback(lambda done: buffer.drop())
+        self._jobs.append(job)
 
     def _start(self, encoder: Encoder, shards: ShardSet, stripe: Cut, buffer: StripeBuffer) -> None:
         """Write the data and encode it at the same time; parity follows when it is there."""
@@ -246,19 +247,27 @@ class _Upload:
         for index in range(k):
             shards.write(number, index, stripe.stored[index], buffer)
         if len(stripe.data) <= ON_LOOP:
+            encoder.hash(stripe)
             encoder.encode(stripe)
             parity_ready()
             return
         buffer.hold()
-        self._job = passed_on = self._pool.loop.create_future()
+        passed_on = self._pool.loop.create_future()
+        self._jobs.append(passed_on)
         self._pool.loop.run_in_executor(self._pool.executor, encoder.encode, stripe).add_done_callback(encoded)
+        if encoder.md5 is not None:
+            buffer.hold()
+            hashed = self._pool.gang.update(encoder.md5, stripe.data)
+            hashed.add_done_callback(lambda done: buffer.drop())
+            self._jobs.append(hashed)
 
     async def _encoded(self) -> None:
-        """Wait for the job before: digests run in order. The wait can be cancelled, the job cannot: it has the buffer."""
-        if self._job is not None:
-            await asyncio.wait((self._job,))
-            job, self._job = self._job, None
-            job.result()
+        """Wait for the jobs before: digests run in order. The wait can be cancelled, a job cannot: it has the buffer."""
+        if self._jobs:
+            await asyncio.wait(self._jobs)
+            jobs, self._jobs = self._jobs, []
+            for job in jobs:
+                job.result()
 
     # ---- the end -----------------------------------------------------------------------------------------------------
     def _etag(self, digests: Mapping[str, bytes]) -> str:
