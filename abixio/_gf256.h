@@ -117,7 +117,7 @@ static void gf256_scalar(const uint8_t *matrix, int rows, int cols, const uint8_
     gf256_scalar_from(matrix, rows, cols, src, dst, 0, len);
 }
 
-/* ---- vectors: one shape, three instruction sets -------------------------------------------------------------------- */
+/* ---- vectors: one shape, five instruction sets -------------------------------------------------------------------- */
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -194,6 +194,45 @@ GF256_AVX2 GF256_INLINE __m256i gf256_avx2_times(gf256_avx2_input x, const gf256
 }
 GF256_VECTOR_KERNEL(gf256_avx2, GF256_AVX2)
 
+/* ssse3: the same in registers of half the size, for processors before 2013. */
+#define GF256_SSSE3 __attribute__((target("ssse3")))
+typedef __m128i_u gf256_ssse3_vec;
+typedef struct { __m128i low, high; } gf256_ssse3_factor;
+typedef struct { __m128i low, high; } gf256_ssse3_input;
+
+GF256_SSSE3 GF256_INLINE gf256_ssse3_factor gf256_ssse3_prepare(uint8_t c) {
+    const __m128i *table = (const __m128i *)gf256_nibbles[c];
+    return (gf256_ssse3_factor){table[0], table[1]};
+}
+GF256_SSSE3 GF256_INLINE gf256_ssse3_input gf256_ssse3_split(__m128i x) {
+    const __m128i half = _mm_set1_epi8(0x0f);
+    return (gf256_ssse3_input){_mm_and_si128(x, half), _mm_and_si128(_mm_srli_epi64(x, 4), half)};
+}
+GF256_SSSE3 GF256_INLINE __m128i gf256_ssse3_times(gf256_ssse3_input x, const gf256_ssse3_factor *factor) {
+    return _mm_shuffle_epi8(factor->low, x.low) ^ _mm_shuffle_epi8(factor->high, x.high);
+}
+GF256_VECTOR_KERNEL(gf256_ssse3, GF256_SSSE3)
+
+/* avx512: the same in registers of twice the size. */
+#define GF256_AVX512 __attribute__((target("avx512f,avx512bw")))
+typedef __m512i_u gf256_avx512_vec;
+typedef struct { __m128i low, high; } gf256_avx512_factor;
+typedef struct { __m512i low, high; } gf256_avx512_input;
+
+GF256_AVX512 GF256_INLINE gf256_avx512_factor gf256_avx512_prepare(uint8_t c) {
+    const __m128i *table = (const __m128i *)gf256_nibbles[c];
+    return (gf256_avx512_factor){table[0], table[1]};
+}
+GF256_AVX512 GF256_INLINE gf256_avx512_input gf256_avx512_split(__m512i x) {
+    const __m512i half = _mm512_set1_epi8(0x0f);
+    return (gf256_avx512_input){_mm512_and_si512(x, half), _mm512_and_si512(_mm512_srli_epi64(x, 4), half)};
+}
+GF256_AVX512 GF256_INLINE __m512i gf256_avx512_times(gf256_avx512_input x, const gf256_avx512_factor *factor) {
+    __m512i low = _mm512_broadcast_i32x4(factor->low), high = _mm512_broadcast_i32x4(factor->high);
+    return _mm512_shuffle_epi8(low, x.low) ^ _mm512_shuffle_epi8(high, x.high);
+}
+GF256_VECTOR_KERNEL(gf256_avx512, GF256_AVX512)
+
 /* gfni: the product is one multiplication by a bit matrix. */
 #define GF256_GFNI __attribute__((target("avx2,gfni")))
 typedef __m256i_u gf256_gfni_vec;
@@ -227,6 +266,8 @@ GF256_VECTOR_KERNEL(gf256_gfni512, GF256_GFNI512)
 static gf256_kernel *gf256_find(const char *name) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
+    if (!strcmp(name, "ssse3") && __builtin_cpu_supports("ssse3")) return gf256_ssse3;
+    if (!strcmp(name, "avx512") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")) return gf256_avx512;
     if (!strcmp(name, "avx2") && __builtin_cpu_supports("avx2")) return gf256_avx2;
     if (!strcmp(name, "gfni") && __builtin_cpu_supports("gfni") && __builtin_cpu_supports("avx2")) return gf256_gfni;
     if (!strcmp(name, "gfni512") && __builtin_cpu_supports("gfni") && __builtin_cpu_supports("avx512bw")) return gf256_gfni512;

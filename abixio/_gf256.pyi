@@ -12,7 +12,7 @@ from typing import Final
 from typing_extensions import Buffer
 
 KERNELS: Final[tuple[str, ...]]
-"""All names, fastest first: gfni512, gfni, avx2, scalar (the reference)."""
+"""All names, fastest first: gfni512, gfni, avx512, avx2, ssse3, scalar (the reference)."""
 
 def kernel() -> str:
     """The kernel that `multiply` uses."""

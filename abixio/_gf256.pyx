@@ -14,7 +14,7 @@ cdef extern from "_gf256.h" nogil:
     void gf256_init()
     gf256_kernel *gf256_find(const char *name)
 
-KERNELS = ("gfni512", "gfni", "avx2", "scalar")
+KERNELS = ("gfni512", "gfni", "avx512", "avx2", "ssse3", "scalar")
 
 cdef Py_ssize_t KEEP_GIL = 16384  # Bytes in all buffers: under 2 us of a vector kernel, less than a contended GIL costs.
 cdef int MAX_SIDE = 255           # Distinct evaluation points in the field.

@@ -173,4 +173,4 @@ def test_decoding_with_all_data_shards_is_the_parity_matrix() -> None:
 
 
 def test_the_kernel_in_use_has_a_name() -> None:
-    assert codec.kernel() in {"scalar", "avx2", "gfni", "gfni512"}
+    assert codec.kernel() in {"scalar", "ssse3", "avx2", "avx512", "gfni", "gfni512"}
