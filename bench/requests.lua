@@ -15,8 +15,9 @@ function request()
   return requests[at]
 end
 
-function done(summary)
+function done(summary, latency)
   local errors = summary.errors
   local failed = errors.connect + errors.read + errors.write + errors.status + errors.timeout
   io.write(string.format("total %d us, %d requests, %d failed\n", summary.duration, summary.requests, failed))
+  io.write(string.format("latency %d %d %d us\n", latency:percentile(50), latency:percentile(95), latency:percentile(99)))
 end

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from botocore.auth import S3SigV4Auth
@@ -55,22 +55,31 @@ def presigned(server: Server, method: str, *keys: str) -> list[str]:
     return urls
 
 
+class Signable(Protocol):
+    """What requests are for."""
+
+    @property
+    def url(self) -> str: ...
+
+
 class _Signer(S3SigV4Auth):
     """Signs for a payload whose hash is known already."""
 
-    def __init__(self, sha256: str) -> None:
-        super().__init__(Credentials(ACCESS, SECRET), "s3", REGION)
+    def __init__(self, sha256: str, access: str, secret: str) -> None:
+        super().__init__(Credentials(access, secret), "s3", REGION)
         self._sha256 = sha256
 
     def payload(self, request: AWSRequest) -> str:
         return self._sha256
 
 
-def signed(server: Server, method: str, key: str, sha256: str = NOTHING) -> tuple[str, dict[str, str]]:
+def signed(
+    server: Signable, method: str, key: str, sha256: str = NOTHING, access: str = ACCESS, secret: str = SECRET
+) -> tuple[str, dict[str, str]]:
     """URL and headers of a request that is signed with its payload, good for a quarter of an hour."""
     url = f"{server.url}/{BUCKET}/{key}"
     request = AWSRequest(method, url)
-    _Signer(sha256).add_auth(request)
+    _Signer(sha256, access, secret).add_auth(request)
     return url, dict(request.headers.items())
 
 
@@ -89,15 +98,16 @@ def raw_request(method: str, url: str, headers: Mapping[str, str], body: bytes) 
     return head.encode("ascii") + b"\r\n" + body
 
 
-def wrk_in_turn(url: str, requests: Sequence[bytes], seconds: int) -> Rate:
+def wrk_in_turn(url: str, requests: Sequence[bytes], seconds: int, connections: int = CONNECTIONS) -> Rate:
     """What `load.wrk` does, with the requests of a list in turn: PUTs of one key would wait for each other."""
     with tempfile.NamedTemporaryFile(suffix=".requests") as file:
         for request in requests:
             file.write(b"%d\n" % len(request) + request)
         file.flush()
-        command = [tool("wrk"), "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(SCRIPT), url, "--", file.name]
+        command = [tool("wrk"), "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(SCRIPT)]
+        command += [url, "--", file.name]
         result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
-    found = re.search(r"total (\d+) us, (\d+) requests, (\d+) failed", result.stdout)
+    found = re.search(r"total (\d+) us, (\d+) requests, (\d+) failed\nlatency (\d+) (\d+) (\d+) us", result.stdout)
     if result.returncode or found is None or int(found[3]) or not int(found[2]):
         raise LoadFailed(f"wrk {url}\n{result.stdout}{result.stderr}")
-    return Rate(int(found[2]), int(found[1]) / 1e6)
+    return Rate(int(found[2]), int(found[1]) / 1e6, tuple(int(found[number]) / 1e6 for number in (4, 5, 6)))
