@@ -22,6 +22,7 @@ import uvloop
 
 from abixio import credentials as keys
 from abixio import endpoint, logs
+from abixio import keys as keyfile
 from abixio.accesslog import AccessLog
 from abixio.admin.front import Front
 from abixio.admin.jobs import Jobs
@@ -65,6 +66,7 @@ class _Ready:
     volumes: PoolVolumes
     credentials: Credentials
     credentials_file: str | None
+    keys: keyfile.KeyRing
 
 
 def run(config: Config) -> int:
@@ -91,15 +93,26 @@ def _prepare(config: Config) -> _Ready:
     if config.ftt is not None and config.ftt >= plan.n:
         raise StartupError(f"--ftt {config.ftt}: of {plan.n} volume{'s' * (plan.n > 1)}, at most {plan.n - 1} can be lost")
     stored = None if given else keys.stored(files, (found.path for found in plan.present.values()))
+    ring = keyfile.stored(files, [found.path for found in plan.present.values()], config.master_key_file)
     volumes = carry_out(plan, files)
-    if given is not None:
-        return _Ready(config, tls, volumes, given, None)
     try:
+        ring = _completed(files, volumes, config, ring)
+        if given is not None:
+            return _Ready(config, tls, volumes, given, None, ring)
         credentials, holder = _kept(files, volumes, stored)
     except BaseException:
         volumes.close()
         raise
-    return _Ready(config, tls, volumes, credentials, os.path.abspath(names.credentials(holder)))
+    return _Ready(config, tls, volumes, credentials, os.path.abspath(names.credentials(holder)), ring)
+
+
+def _completed(files: Files, volumes: PoolVolumes, config: Config, ring: keyfile.KeyRing) -> keyfile.KeyRing:
+    """The keys, with all that the server needs; as they were where no volume takes new ones, as when all are read-only."""
+    wanted = keyfile.complete(ring, config.kms_key_ids)
+    if keyfile.keep(files, [volume.path for volume in volumes.by_slot.values()], config.master_key_file, wanted):
+        return wanted
+    _log.warning("no volume can keep the key file: what needs a new key is refused")
+    return ring
 
 
 def _kept(files: Files, volumes: PoolVolumes, stored: Credentials | None) -> tuple[Credentials, str]:
@@ -141,7 +154,7 @@ def _application(ready: _Ready, store: Store, jobs: Jobs, access_log: AccessLog 
     root = {ready.credentials.access_key: ready.credentials.secret_key}
     directories = {slot: os.path.abspath(volume.path) for slot, volume in ready.volumes.by_slot.items()}
     admin = Admin(store, jobs, root, directories)
-    app = Front(S3Service(store, root, ready.config), admin, ready.config)
+    app = Front(S3Service(store, root, ready.config, ready.keys), admin, ready.config)
     return app if access_log is None else Logged(app, access_log)
 
 

@@ -56,6 +56,13 @@ def _domains(ctx: click.Context, param: click.Parameter, values: Sequence[str]) 
         raise click.BadParameter(str(error)) from error
 
 
+def _key_names(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
+    try:
+        return flags.parse_key_names(values)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 def _networks(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
     try:
         return flags.parse_networks(values)
@@ -64,11 +71,13 @@ def _networks(ctx: click.Context, param: click.Parameter, values: Sequence[str])
 
 
 ELSEWHERE: Final = {
+    "discard": "abixio.commands.discard:discard",
     "fsck": "abixio.fsck.command:fsck",
     "ftt": "abixio.commands.ftt:ftt",
     "heal": "abixio.commands.heal:heal",
     "inspect": "abixio.commands.inspect:inspect_key",
     "jobs": "abixio.commands.jobs:jobs",
+    "keys": "abixio.commands.keys:keys",
     "scan": "abixio.commands.scan:scan",
     "status": "abixio.commands.status:status",
 }
@@ -112,6 +121,19 @@ ELSEWHERE: Final = {
     "--scan-rate", default=f"{Config().scan_rate // MIB}MiB", callback=_rate, metavar="SIZE",
     help="What the scanner reads per second and volume; 0: nothing, unless `abixio scan` tells it to.",
 )
+@option(
+    "--debug-day", type=Whole(1, 86_400), default=None, metavar="SECONDS",
+    help="For tests of lifecycle rules: make their days that long. Objects expire within seconds, so never with real data.",
+)
+@option(
+    "--master-key-file", type=click.Path(dir_okay=False), default=None, metavar="PATH",
+    help="Keep the keys of server-side encryption there, and not on the volumes. Made when it is not there; mode 0600.",
+)
+@option(
+    "--kms-key-id", "kms_key_ids", cls=ListOption, multiple=True, default=(), callback=_key_names, metavar="NAME",
+    help="A key for aws:kms, made when it is not there; again for more. The first one is the default.",
+)
+@option("--sse-c-over-http", is_flag=True, help="Take keys of customers (SSE-C) over plain HTTP from other machines too.")
 @option("--tls-cert", type=click.Path(), default=None, help="PEM certificate chain; with --tls-key.")
 @option("--tls-key", type=click.Path(), default=None, help="PEM private key.")
 @option(

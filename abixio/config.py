@@ -43,6 +43,14 @@ class Config:
     scan_rate: int = 16 * MIB
     """Bytes per second and volume that the scanner reads; 0: it only scans when it is told to. A tenth of what a slow hard disk
     does: 10 TB take a week."""
+    debug_day: int | None = None
+    """Seconds of a day, as lifecycle rules count them; None: a real one."""
+    master_key_file: str | None = None
+    """Where the keys of encryption at rest are kept; None: on every volume."""
+    kms_key_ids: tuple[str, ...] = ()
+    """Keys of the local key store, made when they are not there; the first one is taken where a request names none."""
+    sse_c_over_http: bool = False
+    """Take keys of customers in the clear, also from other machines."""
     tls_cert: str | None = None
     tls_key: str | None = None
     access_key: str | None = None

@@ -91,8 +91,32 @@ class PartTooSmall(ClientError):
 class EntityTooLarge(ClientError): ...
 
 
+class InvalidWriteOffset(ClientError):
+    """Where the client wants to append is not the end of the object; args[0] is the offset."""
+
+
+class TooManyParts(ClientError):
+    """The object has as many parts as an object may have."""
+
+
+class CannotAppend(ClientError):
+    """args[0] is what nothing can be appended to."""
+
+
+class ConditionalConflict(ClientError):
+    """Somebody else changed the key meanwhile; the whole request can be sent again."""
+
+
 class PreconditionFailed(ClientError):
     """args[0] names the condition that did not hold, as S3 spells the header."""
+
+
+class KeyNeeded(ClientError):
+    """The object is encrypted, and who asks for it gives no key."""
+
+
+class WrongKey(ClientError):
+    """The key is not the one that the object is encrypted with."""
 
 
 class DigestMismatch(ClientError):
@@ -114,6 +138,10 @@ class OutcomeUnknown(AbixioError):
 
 class DataLost(AbixioError):
     """Fewer than k good shards of an object are readable now: an error, never wrong bytes."""
+
+
+class KeyUnknown(AbixioError):
+    """The key file lacks the key that an object is encrypted with."""
 
 
 class InsufficientStorage(AbixioError):

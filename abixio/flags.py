@@ -15,6 +15,8 @@ _DOMAIN: Final = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z](?
 """Labels of RFC 1123. The last one begins with a letter, so that no address is taken for a name."""
 MAX_DOMAIN: Final = 253 - 64
 """A DNS name, less a bucket of 63 characters and the dot behind it."""
+_KEY_NAME: Final = re.compile(r"[A-Za-z0-9/_-]{1,256}")
+"""As AWS KMS names keys and aliases, without the forms that clients may give them."""
 _SIZE: Final = re.compile(r"(\d+)\s*([A-Za-z]*)")
 _UNITS: Final = {
     "": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB, "k": KIB, "m": MIB, "g": GIB, "kb": 10**3, "mb": 10**6, "gb": 10**9,
@@ -75,6 +77,18 @@ def parse_networks(values: Iterable[str]) -> tuple[str, ...]:
         if network not in networks:
             networks.append(network)
     return tuple(networks)
+
+
+def parse_key_names(values: Iterable[str]) -> tuple[str, ...]:
+    """`one,two`, each once. ValueError says what is wrong."""
+    found: list[str] = []
+    for value in itertools.chain.from_iterable(value.split(",") for value in values):
+        name = value.strip()
+        if not _KEY_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not a name for a key: 1 to 256 of letters, digits, / _ and -")
+        if name not in found:
+            found.append(name)
+    return tuple(found)
 
 
 def parse_size(text: str) -> int:

@@ -12,7 +12,7 @@ from abixio.admin.jobs import Jobs
 from abixio.admin.router import Admin
 from abixio.errors import NoSuchKey
 from abixio.s3.service import S3Service
-from abixio.store.health import Healed, KeyHealth, RepairStatus, ScanStatus, ShardHealth, VolumeStatus
+from abixio.store.health import Discarded, Healed, KeyHealth, RepairStatus, ScanStatus, ShardHealth, VolumeStatus
 from abixio.store.types import Bucket, Listing, ObjectInfo, PutSpec
 from tests.s3_fakestore import FakeStore
 from tests.s3_harness import Answer, Harness
@@ -41,6 +41,7 @@ class RepairableFake(FakeStore):
         super().__init__(4)
         self.healed: Counter[str] = Counter()
         self.reencoded: dict[str, str] = {}
+        self.discarded: list[str] = []
         self.trouble: dict[str, Exception | Healed] = {}
         self.scans = self.listed = 0
         self.gate = asyncio.Event()
@@ -79,6 +80,10 @@ class RepairableFake(FakeStore):
         self._outcome(key, Healed())
         self.reencoded[f"{bucket.name}/{key}"] = ftt
         return await self.head(bucket, key)
+
+    async def discard(self, bucket: Bucket, key: str) -> list[Discarded]:
+        self.discarded.append(f"{bucket.name}/{key}")
+        return [Discarded(7, 0, "object", 1, 3)]
 
     async def repair_status(self) -> RepairStatus:
         volumes = [VolumeStatus(slot=slot, state="up", why="", since=0, unsettled=0) for slot in range(4)]

@@ -174,7 +174,7 @@ def settle(server: Server, passes: int = 10) -> None:
         if number:
             server.start()
         time.sleep(1.5)
-        if server.stop() != 0:
+        if server.stop(within=PATIENCE) != 0:
             raise Surprise(f"the server did not stop in good order:\n{server.stderr()[-4000:]}")
         if census.take(server.volumes).at_rest:
             return

@@ -115,6 +115,13 @@ class Ledger:
                 del entry.versions[number]  # so that whoever reads it finds something that nobody wrote
             self._write({"key": key, "number": number, "state": state, "etag": etag})
 
+    def discarded(self, key: str) -> None:
+        """An operator gave up the undecided writes of that key: nobody was answered that they are there, so they may be gone
+        even if somebody saw them."""
+        with self._lock:
+            entry = self._entries[key]
+            entry.least = max(number for number, version in entry.versions.items() if version.state == "done")
+
     def source(self, chooser: random.Random) -> Source | None:
         """Any object that is there for sure."""
         with self._lock:

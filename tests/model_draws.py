@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import md5
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -67,8 +67,12 @@ def text(name: bytes) -> str:
     return unquote(name.decode()).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
 
-def deletion(keys: list[str]) -> tuple[dict[str, str], bytes]:
-    body = "<Delete>" + "".join(f"<Object><Key>{escape(key)}</Key></Object>" for key in keys) + "</Delete>"
+def deletion(keys: Sequence[str | tuple[str, str]]) -> tuple[dict[str, str], bytes]:
+    """Of objects, or of versions as (key, id)."""
+    named = [(each, "") if isinstance(each, str) else each for each in keys]
+    one = "<Object><Key>{}</Key>{}</Object>"
+    objects = [one.format(escape(key), f"<VersionId>{id}</VersionId>" if id else "") for key, id in named]
+    body = "<Delete>" + "".join(objects) + "</Delete>"
     return {"content-md5": base64.b64encode(md5(body.encode()).digest()).decode()}, body.encode()
 
 

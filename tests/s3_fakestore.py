@@ -16,6 +16,8 @@ from dataclasses import dataclass, field, replace
 from hashlib import md5
 from typing import Final
 
+from msgspec.structs import replace as replace_record
+
 from abixio.codec.digest import Digests
 from abixio.config import MAX_OBJECT, MIN_PART
 from abixio.errors import (
@@ -26,6 +28,8 @@ from abixio.errors import (
     InvalidFaultTolerance,
     InvalidPart,
     InvalidPartOrder,
+    InvalidWriteOffset,
+    KeyNeeded,
     NoSuchBucket,
     NoSuchKey,
     NoSuchUpload,
@@ -43,12 +47,15 @@ from abixio.store.types import (
     PartInfo,
     PartRef,
     PutSpec,
+    Seal,
     Source,
+    Unlock,
     Upload,
     UploadListing,
     VersionListing,
     always,
     info_of,
+    no_key,
 )
 from abixio.store.versions import which
 
@@ -169,14 +176,31 @@ class FakeStore:
             "object", bucket.space, key.encode(), next(self._numbers), 1, modified=self._time(), owner=spec.owner, size=len(data),
             etag=md5(data, usedforsecurity=False).hexdigest(), parts=(part,), headers=dict(spec.headers), meta=dict(spec.meta),
             checksums=checksums, checksum_type=spec.checksum_type, tags=dict(spec.tags), lock=dict(spec.lock),
+            encryption={} if spec.seal is None else dict(spec.seal.fields),
         )
         return self._keep(contents, key, Stored(record, data))
+
+    async def append(self, bucket: Bucket, key: str, spec: PutSpec, offset: int, source: Source) -> ObjectInfo:
+        contents = self._contents(bucket)
+        current = contents.objects.get(key)
+        spec.condition(self._current(contents, key))
+        if (0 if current is None else current.record.size) != offset:
+            raise InvalidWriteOffset(str(offset))
+        if current is None:
+            return await self.put(bucket, key, spec, source)
+        data, checksums = await self._receive(source)
+        joined = current.data + data
+        etag = md5(joined, usedforsecurity=False).hexdigest() + "-2"
+        record = replace_record(current.record, size=len(joined), etag=etag, checksums=checksums, modified=self._time())
+        return self._keep(contents, key, Stored(record, joined))
 
     async def head(self, bucket: Bucket, key: str, version: str | None = None) -> ObjectInfo:
         return self._found(bucket, key, version).info
 
-    async def open(self, bucket: Bucket, key: str, version: str | None = None) -> MemoryReader:
-        return MemoryReader(self, self._found(bucket, key, version))
+    async def open(self, bucket: Bucket, key: str, version: str | None = None, unlock: Unlock = no_key) -> MemoryReader:
+        stored = self._found(bucket, key, version)
+        unlock(stored.info)
+        return MemoryReader(self, stored)
 
     async def amend(self, bucket: Bucket, key: str, version: str | None, edit: Callable[[Record], Record]) -> ObjectInfo:
         stored = self._found(bucket, key, version)
@@ -242,6 +266,7 @@ class FakeStore:
         record = Record(
             "upload", bucket.space, key.encode(), order, 1, modified=self._time(), owner=spec.owner, headers=dict(spec.headers),
             meta=dict(spec.meta), settings=dict(spec.settings), checksum_type=spec.checksum_type, upload=bytes.fromhex(id),
+            encryption={} if spec.seal is None else dict(spec.seal.fields),
         )
         upload = Upload(id, key, record.modified, record)
         contents.uploads[id] = OpenUpload(upload, spec, order)
@@ -251,9 +276,12 @@ class FakeStore:
         return self._upload(bucket, key, upload_id).upload
 
     async def put_part(
-        self, bucket: Bucket, key: str, upload_id: str, number: int, source: Source, real_md5: bool = False
+        self, bucket: Bucket, key: str, upload_id: str, number: int, source: Source, real_md5: bool = False,
+        seal: Seal | None = None,
     ) -> PartInfo:
         upload = self._upload(bucket, key, upload_id)
+        if upload.upload.record.encryption != ({} if seal is None else seal.fields):
+            raise KeyNeeded(key)
         data, checksums = await self._receive(source)
         part = Part(os.urandom(16), number, len(data), len(data), md5(data, usedforsecurity=False).hexdigest(), checksums)
         record = Record(
@@ -311,7 +339,7 @@ class FakeStore:
             "object", bucket.space, key.encode(), next(self._numbers), 1, modified=self._time(), owner=opened.owner,
             size=len(data), etag=f"{digest}-{len(chosen)}", parts=tuple(part.record.parts[0] for part in chosen),
             headers=opened.headers, meta=opened.meta, checksums=_combined(opened, chosen, checksums or {}),
-            checksum_type=opened.checksum_type, upload=opened.upload,
+            checksum_type=opened.checksum_type, upload=opened.upload, encryption=opened.encryption,
         )
         del contents.uploads[upload_id]
         return self._keep(contents, key, Stored(record, data))

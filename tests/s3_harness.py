@@ -18,6 +18,7 @@ from botocore.config import Config as BotoConfig
 from botocore.credentials import Credentials
 
 from abixio.config import Config
+from abixio.keys import KeyRing, complete
 from abixio.message import Request, Response
 from abixio.s3.service import S3Service
 from tests.s3_fakestore import FakeStore
@@ -41,8 +42,10 @@ class Answer:
     @property
     def code(self) -> str:
         """Of an error document; empty when there is none."""
-        found = re.search(rb"<Code>(\w+)</Code>", self.body)
+        found = re.search(rb"<Code>([\w.]+)</Code>", self.body)
         return found[1].decode() if found else ""
+
+KEYS = complete(KeyRing([]), [])
 
 
 class RawBody:
@@ -112,7 +115,7 @@ class Harness(Signer):
     def renew(self, store: FakeStore) -> None:
         """Go on with another store: much cheaper than another harness with its own boto3 clients."""
         self.store = store
-        self.service = S3Service(store, CREDENTIALS, self.config)
+        self.service = S3Service(store, CREDENTIALS, self.config, KEYS)
 
     def close(self) -> None:
         self._loop.run_until_complete(self._loop.shutdown_default_executor())
@@ -130,7 +133,7 @@ class Harness(Signer):
         """The same with a target of any bytes."""
         sent = {"host": "s3.test:9000"} | {name.lower(): value for name, value in (headers or {}).items()}
         stream = BytesBody(body, len(body) if length == -1 else length)
-        request = Request(method, target, sent, stream, "0123456789ABCDEF", "127.0.0.1:1")
+        request = Request(method, target, sent, stream, "0123456789ABCDEF", "127.0.0.1")
         self.last = self._loop.run_until_complete(self._ask(request))
         self.unread = stream.unread
         return self.last

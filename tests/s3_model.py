@@ -41,6 +41,15 @@ class Obj:
 
 
 @dataclass
+class Version:
+    """One version of a key; without an object it is a delete marker."""
+
+    obj: Obj | None
+    id: str = ""
+    """`null`, or what the server called it: empty until that is known."""
+
+
+@dataclass
 class Upload:
     """An open upload."""
 
@@ -88,7 +97,30 @@ class Bucket:
     ftt: int
     objects: dict[str, Obj] = field(default_factory=dict)
     uploads: dict[int, Upload] = field(default_factory=dict)
-    made_of: set[int] = field(default_factory=set)
+    versioning: str = ""
+    history: dict[str, list[Version]] = field(default_factory=dict)
+    """All versions of each key, newest first; `objects` are those that are current."""
+
+    def add(self, key: str, made: Obj | None) -> None:
+        """A new version, which in a bucket without versioning takes the place of what was there."""
+        old = self.history.get(key, [])
+        if self.versioning == "Enabled":
+            self.history[key] = [Version(made), *old]
+        elif self.versioning == "Suspended":
+            self.history[key] = [Version(made, "null"), *(version for version in old if version.id != "null")]
+        else:
+            self.history[key] = [] if made is None else [Version(made, "null")]
+        self.settle(key)
+
+    def settle(self, key: str) -> None:
+        """What is current."""
+        newest = self.history[key][0].obj if self.history[key] else None
+        if newest is None:
+            self.objects.pop(key, None)
+        else:
+            self.objects[key] = newest
+        if not self.history[key]:
+            del self.history[key]
 
 
 class Page(NamedTuple):
@@ -120,7 +152,7 @@ class Model:
     def delete_bucket(self, name: str) -> Told:
         if name not in self.buckets:
             return NO_BUCKET
-        if self.buckets[name].objects:
+        if self.buckets[name].history:
             return Told(409, "BucketNotEmpty")
         del self.buckets[name]
         return Told(204)
@@ -192,14 +224,14 @@ class Model:
         found = self.get(bucket, key)
         if found is not None and match not in (None, "*", found.etag):
             return FAILED
-        self.buckets[bucket].objects.pop(key, None)
+        self.buckets[bucket].add(key, None)
         return Told(204)
 
     def delete_many(self, bucket: str, keys: Sequence[str]) -> Told:
         if bucket not in self.buckets:
             return NO_BUCKET
         for key in keys:
-            self.buckets[bucket].objects.pop(key, None)
+            self.buckets[bucket].add(key, None)
         return Told(200, "", sorted(keys))
 
     def copy(
@@ -227,7 +259,7 @@ class Model:
         return self._store(*target, Obj(found.body, etag, meta, kind, level))
 
     def _store(self, bucket: str, key: str, made: Obj) -> Told:
-        self.buckets[bucket].objects[key] = made
+        self.buckets[bucket].add(key, made)
         return Told(200, "", made.etag)
 
     def _ftt(self, bucket: str, ftt: int | None) -> int:
@@ -265,8 +297,9 @@ class Model:
         if bucket not in self.buckets:
             return NO_BUCKET
         current = self.get(bucket, key)
-        if current is not None and current.upload == upload:
-            return Told(200, "", current.etag)
+        for version in self.buckets[bucket].history.get(key, []):
+            if version.obj is not None and version.obj.upload == upload:
+                return Told(200, "", version.obj.etag)
         found = self.upload(bucket, upload)
         if found is None:
             return NO_UPLOAD
@@ -313,4 +346,58 @@ class Model:
 
     def rename(self, bucket: str, key: str, etag: str) -> None:
         """The ETag of a large object is the server's business."""
-        self.buckets[bucket].objects[key] = replace(self.buckets[bucket].objects[key], etag=etag)
+        found = self.buckets[bucket]
+        found.history[key][0].obj = found.objects[key] = replace(found.objects[key], etag=etag)
+
+    # ---- versions ----------------------------------------------------------------------------------------------------
+    def set_versioning(self, bucket: str, state: str) -> Told:
+        if bucket not in self.buckets:
+            return NO_BUCKET
+        self.buckets[bucket].versioning = state
+        return Told(200)
+
+    def name(self, bucket: str, key: str, id: str) -> None:
+        """So is the id of a version."""
+        if self.buckets[bucket].versioning:
+            newest = self.buckets[bucket].history[key][0]
+            assert newest.id in ("", id), (newest.id, id)
+            newest.id = id
+
+    def read_version(self, bucket: str, key: str, id: str) -> Told:
+        """`more`: the object and all of its bytes."""
+        version = self._version(bucket, key, id)
+        if version is None:
+            return Told(404, "NoSuchVersion")
+        if version.obj is None:
+            return Told(405, "MethodNotAllowed")
+        return Told(200, "", (version.obj, version.obj.body))
+
+    def delete_version(self, bucket: str, key: str, id: str) -> Told:
+        version = self._version(bucket, key, id)
+        if version is not None:
+            self.buckets[bucket].history[key].remove(version)
+            self.buckets[bucket].settle(key)
+        return Told(204, "", version is not None and version.obj is None)
+
+    def restore(self, bucket: str, key: str, id: str) -> Told:
+        """A version copied onto its own key."""
+        version = self._version(bucket, key, id)
+        if version is None:
+            return Told(404, "NoSuchVersion")
+        if version.obj is None:
+            return Told(400, "InvalidRequest")
+        level = self._ftt(bucket, int(version.obj.meta["ec-ftt"]) if "ec-ftt" in version.obj.meta else None)
+        found = version.obj
+        return self._store(bucket, key, Obj(found.body, md5(found.body).hexdigest(), found.meta, found.kind, level))
+
+    def _version(self, bucket: str, key: str, id: str) -> Version | None:
+        history = self.buckets[bucket].history.get(key, [])
+        return next((version for version in history if version.id == id), None)
+
+    def versions(self, bucket: str, prefix: str) -> list[tuple[str, str, bool, bool, str]]:
+        """(key, id, delete marker?, latest?, ETag) of all of them, in the order of a listing."""
+        found = self.buckets[bucket].history
+        return [
+            (key, version.id, version.obj is None, at == 0, "" if version.obj is None else version.obj.etag)
+            for key in sorted(found, key=str.encode) if key.startswith(prefix) for at, version in enumerate(found[key])
+        ]

@@ -60,7 +60,7 @@ def request(
         body = BytesBody(body)
     target = target.encode() if isinstance(target, str) else target
     sent = {name.lower(): value.strip(" \t") for name, value in (headers or {}).items()}
-    return Request(method, target, sent, body, "0123456789ABCDEF", "127.0.0.1:1")
+    return Request(method, target, sent, body, "0123456789ABCDEF", "127.0.0.1")
 
 
 def derive(secret: str, scope: str) -> bytes:

@@ -11,6 +11,7 @@ Never more is broken at a time than the objects are made for, so nothing may be 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import re
 import shutil
@@ -18,7 +19,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -40,8 +41,12 @@ VOLUMES = 4
 KEYS = 8
 ACT = 3.0
 """Seconds that a fault lasts, about."""
-REST = 45.0
+REST = 60.0
 """Seconds to come to rest after a fault before a restart is tried: a write may have hung for its whole deadline of 30 seconds."""
+LEISURE = 60.0
+"""Seconds that a server has to end in good order: six times what it promises, for a machine that is busy with other things."""
+HESITATION = 4.0
+"""Seconds that the store has to come to rest before somebody helps it."""
 FLIPS = 6
 """Shard files that are hurt in one act."""
 
@@ -59,7 +64,7 @@ WRITERS = (Task("one", "1"), Task("two", "12"), Task("many", "123"), Task("none"
 class Soak:
     """A server over disks, and the acts of the play."""
 
-    def __init__(self, home: Path, seed: int) -> None:
+    def __init__(self, home: Path, seed: int, only: Collection[str] = ()) -> None:
         self.random = random.Random(seed)
         self.disks, reason = make_disks(home, VOLUMES)
         self.report = Report(seed, VOLUMES, "plain directories" if reason else "ext4 on loop devices")
@@ -70,8 +75,10 @@ class Soak:
         self.ledger = Ledger(home / "ledger")
         self._hurt: dict[bytes, int] = {}
         """Write ids with a shard that was hurt, and on which disk: no other one of them may be hurt before it is healed."""
-        self._acts = self._possible(reason)
+        self._acts = [act for act in self._possible(reason) if not only or act.__name__ in only]
         self._writers: list[Writer] = []
+        self._doubt = False
+        """A disk is gone for good that may have had the only word on a write that was not answered."""
 
     def _possible(self, reason: str) -> list[Callable[[], None]]:
         found: list[Callable[[], None]] = [
@@ -139,29 +146,40 @@ class Soak:
     @contextmanager
     def _load(self) -> Iterator[None]:
         """Writers and readers work while inside. What they find wrong is raised at the end."""
-        port = lambda: self.server.port  # noqa: E731
-        access = self.server.env["ABIXIO_ACCESS_KEY"]
-        writers = [
-            Writer(self.ledger, [f"{task.name}/{key}" for key in range(KEYS)], self.random.random(), port, again=True,
-                   refusals=HURT, ftts=task.ftts, pause=0.01, timeout=60.0, access=access)
-            for task in WRITERS
-        ]
-        self._writers = writers
+        self._writers = []
+        self._write(WRITERS)
         readers = [Reader(self.ledger, self.random.random(), self.server) for _ in range(2)]
-        threads: list[Writer | Reader] = [*writers, *readers]
-        for thread in threads:
-            thread.start()
+        for reader in readers:
+            reader.start()
         try:
             yield
         finally:
+            threads: list[Writer | Reader] = [*self._writers, *readers]
             for thread in threads:
                 thread.stop()
             for thread in threads:
                 thread.join()
-            self._count(writers, readers)
+            self._count(self._writers, readers)
         for thread in threads:
             if thread.error is not None:
                 raise thread.error
+
+    def _write(self, tasks: Sequence[Task]) -> None:
+        """More writers, to the end of the act."""
+        for task in tasks:
+            writer = Writer(
+                self.ledger, [f"{task.name}/{key}" for key in range(KEYS)], self.random.random(), lambda: self.server.port,
+                again=True, refusals=HURT, ftts=task.ftts, pause=0.01, timeout=60.0, access=self.server.env["ABIXIO_ACCESS_KEY"],
+            )
+            self._writers.append(writer)
+            writer.start()
+
+    def _hush(self, writers: Sequence[Writer]) -> None:
+        """They end what they are at, and no more."""
+        for writer in writers:
+            writer.stop()
+        for writer in writers:
+            writer.join()
 
     def _count(self, writers: Sequence[Writer], readers: Sequence[Reader]) -> None:
         for writer in writers:
@@ -180,6 +198,8 @@ class Soak:
     def _rest(self, after: str) -> None:
         """Nobody writes: within some seconds all volumes must have everything. Surprise."""
         began = time.monotonic()
+        if self._doubt:
+            self._decide()
         quiet = self._quiet(REST)
         if time.monotonic() - began > self.report.slowest_rest[0]:
             self.report.slowest_rest = (time.monotonic() - began, after)
@@ -191,6 +211,24 @@ class Soak:
         if not self._quiet(REST):
             state = [(_unsettled(disk.volume), _note(disk.volume, "filling")) for disk in self.disks]
             raise Surprise(f"after {after}, the store does not come to rest: journal entries and filling by volume: {state}")
+
+    def _decide(self) -> None:
+        """The operator's part: to discard, while no volume is away, the writes of which the server says that nobody can tell, and
+        to end uploads that nobody goes on with. What was answered is not among them, or the ledger knows."""
+        self._doubt = False
+        deadline = time.monotonic() + 2 * REST
+        while not self._quiet(HESITATION) and time.monotonic() < deadline:
+            with self._client() as client:
+                self._abort_uploads(client)
+                status = json.loads(client.call("GET", "_admin/v1/status").body)["repair"]
+                if not {volume["state"] for volume in status["volumes"]} <= {"up", "slow", "filling"}:
+                    continue
+                for key in [key for bucket, key in status["undecided"] if bucket == BUCKET]:
+                    answer = client.call("POST", "_admin/v1/discard", body=json.dumps({"bucket": BUCKET, "key": key}).encode())
+                    if answer.status != 200:
+                        raise Surprise(f"{key} cannot be discarded: {answer.status} {answer.body!r}")
+                    self.ledger.discarded(key)
+                    self.report.faults["write discarded"] += len(json.loads(answer.body)["discarded"])
 
     def _quiet(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
@@ -236,7 +274,7 @@ class Soak:
             self.report.faults["kill -9"] += 1
             self.server.kill()
         else:
-            self.server.stop()
+            self.server.stop(within=LEISURE)
 
     def _victims(self, count: int) -> list[Disk]:
         return self.random.sample(self.disks, count)
@@ -286,23 +324,26 @@ class Soak:
         self.server.start()
 
     def replace(self) -> None:
-        """A new, empty disk in the place of an old one. Objects that can lose none would be lost with it: they go before. The
-        server ends in good order: a crash and the loss of a disk in the same moment can leave the newest writes undecided."""
+        """A new, empty disk in the place of an old one, and a server that is killed just before: the moment the last answers are
+        out, or while it writes. Objects that can lose none would be lost with the disk: they go before."""
         self._scan()
         self._drop_unprotected()
         [disk] = self._victims(1)
-        if self.server.stop() != 0:
-            raise Surprise("the server did not stop in good order")
+        if self.random.random() < 0.5:
+            self._hush(self._writers)
+        else:
+            self._doubt = True
+        self.report.faults["kill -9"] += 1
+        self.server.kill()
         empty(disk.volume)
         self.server.start()
+        if not any(writer.is_alive() for writer in self._writers):
+            self._write([task for task in WRITERS if "0" not in task.ftts])
         self._wait()
 
     def _drop_unprotected(self) -> None:
         """Writers of FTT 0 are told to stop, and what they wrote, or began to, is deleted."""
-        for writer in self._writers:
-            if "0" in writer.ftts:
-                writer.stop()
-                writer.join()
+        self._hush([writer for writer in self._writers if "0" in writer.ftts])
         doomed = tuple(task.name + "/" for task in WRITERS if "0" in task.ftts)
         with self._client() as client:
             for key in self.ledger.keys:
@@ -311,10 +352,14 @@ class Soak:
                     if client.call("DELETE", BUCKET, key).status != 204:
                         raise Surprise(f"{key} cannot be deleted")
                     self.ledger.answer(key, number, "done")
-            uploads = client.call("GET", BUCKET, query={"uploads": "", "encoding-type": "url"}).body.decode()
-            for key, upload in re.findall(r"<Key>([^<]*)</Key><UploadId>([^<]*)</UploadId>", uploads):
-                if key.startswith(doomed):
-                    client.call("DELETE", BUCKET, unquote(key), {"uploadId": upload})
+            self._abort_uploads(client, doomed)
+
+    @staticmethod
+    def _abort_uploads(client: RawClient, prefixes: tuple[str, ...] = ("",)) -> None:
+        uploads = client.call("GET", BUCKET, query={"uploads": "", "encoding-type": "url"}).body.decode()
+        for key, upload in re.findall(r"<Key>([^<]*)</Key><UploadId>([^<]*)</UploadId>", uploads):
+            if unquote(key).startswith(prefixes):
+                client.call("DELETE", BUCKET, unquote(key), {"uploadId": upload})
 
     def corrupt(self) -> None:
         """Bits flip on one disk, in files of objects that can lose one more."""
@@ -419,10 +464,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__.split("\n")[0])
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
+    parser.add_argument("--act", action="append", help="play this one, and others so named, alone: kill, replace, fill_two, ...")
     parser.add_argument("--directory", type=Path, help="where the disks are made; default: a temporary directory")
     given = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="soak-", dir=given.directory))
-    soak = Soak(home, given.seed)
+    soak = Soak(home, given.seed, given.act or ())
     print(f"seed {given.seed}, in {home}", flush=True)
     try:
         soak.run(given.seconds, progress=True)

@@ -54,10 +54,12 @@ class Disks:
         return opened
 
     @asynccontextmanager
-    async def store(self, durability: str = "page-cache", missing: Collection[int] = ()) -> AsyncIterator[Store]:
+    async def store(
+        self, durability: str = "page-cache", missing: Collection[int] = (), debug_day: int | None = None,
+    ) -> AsyncIterator[Store]:
         """A running store over what is there."""
         self.missing = set(missing)
-        config = Config(durability=durability)  # type: ignore[arg-type]
+        config = Config(durability=durability, debug_day=debug_day)  # type: ignore[arg-type]
         with ThreadPoolExecutor(4) as executor:
             loop = asyncio.get_running_loop()
             pool = Pool(self.volumes(), self.n, self.filling, config, executor, BufferPool(256 * MIB), loop)

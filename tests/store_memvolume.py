@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from abixio.errors import NewerExists, ShardCorrupt, ShardMissing, VolumeError, VolumeFull, VolumeUnusable, WouldBlock
 from abixio.message import Buffer
-from abixio.volume.interface import Change, Drop, Head, Insert, Mark, Note, Op, Row, RowId, Settle, Shard, ShardWriter
+from abixio.volume.interface import Aged, Change, Drop, Head, Insert, Mark, Note, Op, Row, RowId, Settle, Shard, ShardWriter
 
 RowKey = tuple[bytes, bytes]
 
@@ -180,6 +180,24 @@ class MemVolume:
         behind = sorted(at for at in self._tables.heads if after is None or at > after)
         return behind[count - 1] if len(behind) >= count else None
 
+    def aged(self, space: bytes, after: int, until: int, limit: int) -> list[Aged]:
+        self.hook("aged")
+        return self._in_order(space, after, until, limit, lambda id: id.seq)
+
+    def amended(self, space: bytes, after: int, until: int, limit: int) -> list[Aged]:
+        self.hook("amended")
+        return self._in_order(space, after, until, limit, lambda id: id.seq + id.rev if id.rev else after)
+
+    def _in_order(self, space: bytes, after: int, until: int, limit: int, at: Callable[[RowId], int]) -> list[Aged]:
+        tables = self._tables
+        return [
+            Aged(when, key, (space, key) in tables.heads, tables.rows[space, key][-1].id.seq < seq)
+            for when, key, seq in sorted(
+                (at(row.id), row.id.key, row.id.seq) for (own, _), rows in tables.rows.items() if own == space for row in rows
+            )
+            if after < when <= until
+        ][:limit]
+
     def unsettled(self, after: RowId | None, limit: int) -> list[RowId]:
         self.hook("unsettled")
         return [id for id in sorted(self._tables.unsettled) if after is None or id > after][:limit]
@@ -269,7 +287,7 @@ class MemVolume:
         rows.append(Row(op.id, op.state, op.to, op.record, where))
         rows.sort(key=lambda row: (-row.id.seq, -row.id.rev))
         tables.unsettled.add(op.id)
-        tables.notes["seq"] = max(tables.notes["seq"], op.id.seq)
+        tables.notes["seq"] = max(tables.notes["seq"], op.id.seq + op.id.rev)
         return None
 
     def _keep(self, tables: Tables, op: Insert) -> int | None:
@@ -318,7 +336,7 @@ class MemVolume:
         self.hook("barrier")
 
     # ---- shards ----
-    def create_shard(self, write_id: bytes) -> ShardWriter:
+    def create_shard(self, write_id: bytes, repair: bool = False) -> ShardWriter:
         self.hook("create_shard")
         return MemWriter(self, write_id)
 

@@ -24,7 +24,8 @@ BASE = "/_admin/v1/"
 HEAL = {"bucket": "photos", "key": "a"}
 ENDPOINTS = [
     ("GET", "status"), ("GET", "inspect?bucket=photos&key=a"), ("GET", "jobs"), ("GET", "jobs/0"),
-    ("POST", "heal"), ("POST", "ftt"), ("POST", "scan"), ("DELETE", "jobs/0"),
+    ("POST", "heal"), ("POST", "ftt"), ("POST", "scan"), ("POST", "discard"),
+    ("DELETE", "jobs/0"),
 ]  # fmt: skip
 CHANGES = [(method, path) for method, path in ENDPOINTS if method != "GET"]
 
@@ -50,7 +51,7 @@ def send(
 
 def untouched(admin: AdminHarness) -> bool:
     store = admin.store
-    return not (store.healed or store.reencoded or store.scans or admin.jobs.all())
+    return not (store.discarded or store.healed or store.reencoded or store.scans or admin.jobs.all())
 
 
 # ---- who may ask -----------------------------------------------------------------------------------------------------
@@ -129,7 +130,7 @@ def test_an_unsigned_body_changes_nothing(admin: AdminHarness, method: str, path
     assert untouched(admin)
 
 
-@pytest.mark.parametrize("path", ["heal", "ftt", "scan"])
+@pytest.mark.parametrize("path", ["heal", "ftt", "scan", "discard"])
 def test_a_body_other_than_the_signed_one_changes_nothing(admin: AdminHarness, path: str) -> None:
     request = AWSRequest("POST", ENDPOINT + BASE + path, data=b"{}")
     S3SigV4Auth(Credentials(ACCESS, SECRET), "s3", "us-east-1").add_auth(request)
@@ -137,6 +138,27 @@ def test_a_body_other_than_the_signed_one_changes_nothing(admin: AdminHarness, p
     answer = admin.send("POST", BASE + path, headers, b'{"all": true}')
     assert problem(answer) == (400, "XAmzContentSHA256Mismatch")
     assert untouched(admin)
+
+
+# ---- discarding ------------------------------------------------------------------------------------------------------
+def test_a_discard_names_one_key_and_tells_what_it_gave_up(admin: AdminHarness) -> None:
+    content = told(admin.ask("POST", BASE + "discard", body=json.dumps(HEAL).encode()))
+    assert content == {
+        "bucket": "photos", "key": "a", "discarded": [{"seq": 7, "rev": 0, "kind": "object", "modified": 1, "size": 3}],
+    }
+    assert admin.store.discarded == ["photos/a"]
+
+
+@pytest.mark.parametrize("body", [
+    {}, {"bucket": "photos"}, {"key": "a"}, {"bucket": "photos", "key": ""}, {"bucket": "photos", "prefix": "a"}, {"all": True},
+])
+def test_nothing_more_than_one_key_can_be_discarded(admin: AdminHarness, body: dict[str, Any]) -> None:
+    assert problem(admin.ask("POST", BASE + "discard", body=json.dumps(body).encode()))[0] == 400
+    assert untouched(admin)
+
+
+def test_a_discard_in_a_bucket_that_is_not_there(admin: AdminHarness) -> None:
+    assert problem(admin.ask("POST", BASE + "discard", body=b'{"bucket": "nowhere", "key": "a"}')) == (404, "NoSuchBucket")
 
 
 # ---- what is here ----------------------------------------------------------------------------------------------------

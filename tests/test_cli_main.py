@@ -55,7 +55,7 @@ def test_every_flag_reaches_the_server(served: list[Config]) -> None:
         "--domain s3.example.com,S3.local. --domain x --strict-region "
         "--trusted-proxies 10.0.0.0/8,::1 --trusted-proxies 127.0.0.1 "
         "--memory-budget 1GiB --tls-cert c.pem --tls-key k.pem --log-level debug --log-json "
-        "--access-log a.log --scan-rate 1MiB"
+        "--access-log a.log --scan-rate 1MiB --debug-day 5"
     )
     assert main(arguments.split()) == 0
     assert served == [
@@ -64,7 +64,7 @@ def test_every_flag_reaches_the_server(served: list[Config]) -> None:
             domains=("s3.example.com", "s3.local", "x"), strict_region=True,
             trusted_proxies=("10.0.0.0/8", "::1/128", "127.0.0.1/32"), memory_budget=GIB,
             tls_cert="c.pem", tls_key="k.pem", log_level="debug", log_json=True, access_log="a.log",
-            scan_rate=MIB,
+            scan_rate=MIB, debug_day=5,
         )
     ]
 
@@ -100,7 +100,7 @@ def test_help_names_every_flag_with_its_variable(capsys: pytest.CaptureFixture[s
     text = " ".join(capsys.readouterr().out.split())
     flags = [name for name in Config.__dataclass_fields__ if not name.endswith("_key") or name == "tls_key"]
     for name in flags:
-        name = name.removesuffix("s") if name == "domains" else name
+        name = name.removesuffix("s") if name in ("domains", "kms_key_ids") else name
         assert f"--{name.replace('_', '-')} " in text
         assert f"ABIXIO_{name.upper()}" in text
 

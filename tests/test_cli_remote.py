@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 COMMANDS = [
     ["status"], ["inspect", "s3://b/k"], ["heal", "s3://b/k"], ["heal", "--all"], ["ftt", "s3://b/k", "1"], ["jobs"], ["scan"],
+    ["discard", "s3://b/k"],
 ]  # fmt: skip
 
 
@@ -173,6 +174,16 @@ def test_heal_says_what_it_did_and_what_it_could_not(
     job = json.loads(said(capsys, "heal", "--json", f"s3://{bucket}/b", status=1))
     assert (job["state"], job["counts"]["failed"]) == ("done", 1)
     s3.delete_object(Bucket=bucket, Key="b")
+
+
+def test_discard_gives_up_nothing_that_is_decided(
+    at: Server, s3: S3Client, bucket: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"data")
+    url = f"s3://{bucket}/k"
+    assert said(capsys, "discard", url) == f"{url}: 0 writes discarded\n"
+    assert json.loads(said(capsys, "discard", url, "--json"))["discarded"] == []
+    assert "names no key" in refusal(capsys, "discard", f"s3://{bucket}/")
 
 
 @pytest.mark.parametrize("order", [1, -1])

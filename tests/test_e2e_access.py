@@ -6,7 +6,9 @@ import datetime
 import http.client
 import os
 import socket
+import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -190,3 +192,51 @@ def test_a_host_name_with_and_without_its_default_port(server: Server, s3: S3Cli
         assert (answer.status, answer.read()) == (200, b"data"), (signed, sent)
         connection.close()
         client.close()
+
+
+@pytest.mark.parametrize("version", ["s3", "s3v4"])
+def test_a_form_of_curl_is_taken_with_its_policy_only(
+    server: Server, s3: S3Client, bucket: str, curl: str, tmp_path: Path, version: str,
+) -> None:
+    client: Any = boto3.client(
+        "s3", endpoint_url=server.url, aws_access_key_id=ACCESS, aws_secret_access_key=SECRET, region_name="us-east-1",
+        config=Config(signature_version=version, s3={"addressing_style": "path"}),
+    )
+    file = tmp_path / "photo.bin"
+    file.write_bytes(os.urandom(5 * MIB + 3))
+    made = client.generate_presigned_post(bucket, "up/${filename}", Fields={"success_action_status": "201"}, Conditions=[
+        {"success_action_status": "201"}, ["content-length-range", 0, 6 * MIB]])
+
+    def send(**changes: str) -> str:
+        fields = [f"{name}={value}" for name, value in (made["fields"] | changes).items()]
+        command = [curl, "-s", "-w", "%{http_code}", *(word for field in fields for word in ("--form-string", field))]
+        return subprocess.run([*command, "-F", f"file=@{file}", made["url"]], capture_output=True, text=True, check=True).stdout
+
+    answer = send()
+    assert answer.endswith("201") and f"<Key>up/{file.name}</Key>" in answer
+    assert s3.get_object(Bucket=bucket, Key=f"up/{file.name}")["Body"].read() == file.read_bytes()
+    assert "AccessDenied" in send(key="other/${filename}")
+    assert "SignatureDoesNotMatch" in send(policy=made["fields"]["policy"][:-4] + "AAAA")
+    file.write_bytes(bytes(6 * MIB + 1))
+    assert "EntityTooLarge" in send()
+    assert [each["Key"] for each in s3.list_objects_v2(Bucket=bucket)["Contents"]] == [f"up/{file.name}"]
+    client.close()
+
+
+@pytest.mark.parametrize("behind", [0, 100, 300_000])
+def test_a_connection_goes_on_after_a_form_whatever_follows_the_file(
+    server: Server, s3: S3Client, bucket: str, behind: int,
+) -> None:
+    made = s3.generate_presigned_post(bucket, "k")
+    fields = made["fields"] | {"file": "data"}
+    parts = "".join(f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in fields.items())
+    body = f"{parts}--x--\r\n".encode() + b"-" * behind
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    for _ in range(2):
+        connection.request("POST", f"/{bucket}", body, {"Content-Type": "multipart/form-data; boundary=x"})
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (204, b"")
+        if answer.getheader("Connection") == "close":
+            connection.close()
+    connection.close()
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"data"

@@ -112,3 +112,21 @@ def test_without_rules_there_is_an_error(s3: S3Client, ruled: str) -> None:
     with pytest.raises(ClientError) as caught:
         s3.get_bucket_cors(Bucket=ruled)
     assert caught.value.response["Error"]["Code"] == "NoSuchCORSConfiguration"
+
+
+def test_a_page_may_read_the_answer_to_its_form(s3: S3Client, ruled: str) -> None:
+    rules: Any = [{"AllowedOrigins": [PAGE], "AllowedMethods": ["POST"], "ExposeHeaders": ["Location"]}]
+    s3.put_bucket_cors(Bucket=ruled, CORSConfiguration={"CORSRules": rules})
+    for key, code in (("form", 204), ("other", 403)):
+        made = s3.generate_presigned_post(ruled, "form")
+        parts = "".join(f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+                        for name, value in (made["fields"] | {"key": key, "file": "data"}).items())
+        body = (parts + "--x--\r\n").encode()
+        where = urlsplit(made["url"])
+        connection = HTTPConnection(where.hostname or "", where.port, timeout=30)
+        connection.request("POST", where.path, body, {"Origin": PAGE, "Content-Type": "multipart/form-data; boundary=x"})
+        answer = connection.getresponse()
+        answer.read()
+        connection.close()
+        assert (answer.status, answer.getheader("Access-Control-Allow-Origin")) == (code, PAGE)
+        assert answer.getheader("Access-Control-Expose-Headers") == "Location"

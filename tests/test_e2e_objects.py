@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.s3_socket import Wire
 from tests.server import Server
 
 if TYPE_CHECKING:
@@ -418,3 +419,44 @@ def test_an_operation_that_is_not_there_says_so(s3: S3Client, bucket: str) -> No
     with pytest.raises(ClientError) as error:
         s3.get_object_torrent(Bucket=bucket, Key="key")
     assert status(error) == (501, "NotImplemented")
+
+
+def test_what_is_appended_stands_behind_what_was_there(s3: S3Client, bucket: str) -> None:
+    whole = b""
+    for number, size in enumerate((0, 5, 100_000, 3 * MIB, 1)):
+        data = os.urandom(size)
+        answer: Any = s3.put_object(Bucket=bucket, Key="log", Body=data, WriteOffsetBytes=len(whole), Metadata={"n": str(number)})
+        whole += data
+        assert answer["Size"] == len(whole)
+    found = s3.get_object(Bucket=bucket, Key="log", ChecksumMode="ENABLED")
+    assert (found["Body"].read(), found["Metadata"]) == (whole, {"n": "0"})
+    assert found["ETag"] == answer["ETag"] and found["ChecksumCRC32"] == answer["ChecksumCRC32"]
+    s3.put_object(Bucket=bucket, Key="same", Body=whole, ChecksumAlgorithm="CRC32")
+    assert s3.head_object(Bucket=bucket, Key="same", ChecksumMode="ENABLED")["ChecksumCRC32"] == found["ChecksumCRC32"]
+    assert s3.get_object(Bucket=bucket, Key="log", Range="bytes=3-100010")["Body"].read() == whole[3:100_011]
+    s3.copy_object(Bucket=bucket, Key="copy", CopySource={"Bucket": bucket, "Key": "log"})
+    assert s3.get_object(Bucket=bucket, Key="copy")["Body"].read() == whole
+
+
+@pytest.mark.parametrize(
+    ("offset", "code"),
+    [("1", "InvalidWriteOffset"), ("9", "InvalidWriteOffset"), ("-1", "InvalidArgument"), ("x", "InvalidArgument"),
+     ("", "InvalidArgument"), ("99999999999999999999", "InvalidArgument")],
+)
+def test_a_place_where_nothing_can_be_appended(server: Server, bucket: str, offset: str, code: str) -> None:
+    wire = Wire(server)
+    for key in ("none", "k"):
+        if key == "k":
+            wire.ask("PUT", f"/{bucket}/k", body=b"data")
+        answer = wire.ask("PUT", f"/{bucket}/{key}", {"x-amz-write-offset-bytes": offset}, b"more")
+        assert (answer.status, answer.code) == (400, code)
+    assert wire.ask("GET", f"/{bucket}/k").body == b"data"
+    assert wire.ask("GET", f"/{bucket}/none").status == 404
+
+
+def test_nothing_is_appended_to_versions(s3: S3Client, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"data")
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    with pytest.raises(ClientError, match="InvalidRequest"):
+        s3.put_object(Bucket=bucket, Key="k", Body=b"x", WriteOffsetBytes=4)
+    assert len(s3.list_object_versions(Bucket=bucket)["Versions"]) == 1

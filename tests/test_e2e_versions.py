@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import random
+from base64 import b64encode
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from hashlib import md5
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.s3_socket import Wire
+from tests.server import Server, remove
+
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+    from tests.conftest import MakeServer
 
 
 def refused(call: Callable[[], Any]) -> tuple[str, int]:
@@ -200,7 +209,9 @@ def test_copies_take_tags_or_replace_them(s3: S3Client, bucket: str) -> None:
     ([{"Key": "k" * 129, "Value": ""}], "InvalidTag"),
     ([{"Key": "k", "Value": "v" * 257}], "InvalidTag"),
     ([{"Key": "k", "Value": "1"}, {"Key": "k", "Value": "2"}], "InvalidTag"),
-    ([{"Key": "aws:x", "Value": ""}], "InvalidTag"),
+    ([{"Key": "aws:x", "Value": ""}], "InvalidTag"), ([{"Key": "AWS:x", "Value": ""}], "InvalidTag"),
+    ([{"Key": "a\tb", "Value": ""}], "InvalidTag"),
+    ([{"Key": "k", "Value": "a\nb"}], "InvalidTag"), ([{"Key": "k", "Value": "a#b"}], "InvalidTag"),
     ([{"Key": "k", "Value": "<>"}], "InvalidTag"),
 ])
 def test_tags_that_s3_refuses(tags: Any, code: str, s3: S3Client, bucket: str) -> None:
@@ -215,6 +226,36 @@ def test_tags_that_s3_refuses(tags: Any, code: str, s3: S3Client, bucket: str) -
 def test_tagging_headers_that_s3_refuses_store_nothing(header: str, code: str, s3: S3Client, bucket: str) -> None:
     assert refused(lambda: s3.put_object(Bucket=bucket, Key="k", Tagging=header)) == (code, 400)
     assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
+
+
+def test_tags_of_every_language_and_of_the_greatest_length(s3: S3Client, bucket: str) -> None:
+    tags: Any = [{"Key": "ключ ½_.:/=+-@", "Value": "値 \u00a0x"}, {"Key": "k" * 128, "Value": "v" * 256},
+                 {"Key": "leer", "Value": ""}]
+    s3.put_object(Bucket=bucket, Key="k")
+    s3.put_object_tagging(Bucket=bucket, Key="k", Tagging={"TagSet": tags})
+    assert s3.get_object_tagging(Bucket=bucket, Key="k")["TagSet"] == tags
+    s3.put_object_tagging(Bucket=bucket, Key="k", Tagging={"TagSet": []})
+    assert s3.get_object_tagging(Bucket=bucket, Key="k")["TagSet"] == []
+    assert "TagCount" not in s3.head_object(Bucket=bucket, Key="k")
+
+
+def test_a_delete_marker_can_be_neither_tagged_nor_read_for_tags(s3: S3Client, versioned: str) -> None:
+    s3.put_object(Bucket=versioned, Key="k", Tagging="a=b")
+    marker = s3.delete_object(Bucket=versioned, Key="k")["VersionId"]
+    tags: Any = {"TagSet": [{"Key": "x", "Value": "y"}]}
+    for which in ({}, {"VersionId": marker}):
+        there: Any = {"Bucket": versioned, "Key": "k", **which}
+        assert refused(lambda there=there: s3.put_object_tagging(**there, Tagging=tags)) == ("MethodNotAllowed", 405)
+        assert refused(lambda there=there: s3.delete_object_tagging(**there)) == ("MethodNotAllowed", 405)
+    assert refused(lambda: s3.get_object_tagging(Bucket=versioned, Key="k", VersionId=marker)) == ("MethodNotAllowed", 405)
+    assert refused(lambda: s3.get_object_tagging(Bucket=versioned, Key="k")) == ("NoSuchKey", 404)
+    assert refused(lambda: s3.put_object_tagging(Bucket=versioned, Key="none", Tagging=tags)) == ("NoSuchKey", 404)
+
+
+def test_an_empty_set_takes_the_tags_of_a_bucket_away(s3: S3Client, bucket: str) -> None:
+    s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": [{"Key": "a", "Value": "b"}]})
+    s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": []})
+    assert refused(lambda: s3.get_bucket_tagging(Bucket=bucket)) == ("NoSuchTagSet", 404)
 
 
 def test_tags_of_buckets(s3: S3Client, bucket: str) -> None:
@@ -324,3 +365,164 @@ def test_lock_headers_that_s3_refuses(s3: S3Client, lockable: str) -> None:
         arguments: Any = {"Bucket": lockable, "Key": "k", **given}
         assert refused(lambda arguments=arguments: s3.put_object(**arguments)) == ("InvalidArgument", 400)
     assert "Versions" not in s3.list_object_versions(Bucket=lockable)
+
+
+def test_a_bypass_where_nothing_is_locked_is_a_mistake(s3: S3Client, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k")
+    assert refused(lambda: s3.delete_object(Bucket=bucket, Key="k", BypassGovernanceRetention=True)) == ("InvalidArgument", 400)
+    doomed: Any = {"Objects": [{"Key": "k"}]}
+    assert refused(lambda: s3.delete_objects(Bucket=bucket, Delete=doomed, BypassGovernanceRetention=True)) == (
+        "InvalidArgument", 400)
+    s3.head_object(Bucket=bucket, Key="k")
+    s3.delete_object(Bucket=bucket, Key="k", BypassGovernanceRetention=False)
+
+
+def test_what_will_be_locked_has_to_come_with_a_digest(server: Server, s3: S3Client, lockable: str) -> None:
+    wire = Wire(server)
+    hold = {"x-amz-object-lock-legal-hold": "OFF"}
+    assert wire.ask("PUT", f"/{lockable}/k", body=b"data").status == 200
+    assert wire.ask("PUT", f"/{lockable}/k", hold, b"data").code == "InvalidRequest"
+    digest = b64encode(md5(b"data").digest()).decode()
+    assert wire.ask("PUT", f"/{lockable}/k", hold | {"content-md5": digest}, b"data").status == 200
+    rule: Any = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}}}
+    s3.put_object_lock_configuration(Bucket=lockable, ObjectLockConfiguration=rule)
+    assert wire.ask("PUT", f"/{lockable}/k", body=b"data").code == "InvalidRequest"
+
+
+@pytest.mark.parametrize("date", ["tomorrow", "2100-01-01", "21000101T000000Z", "2100-W01-1", "2100-13-01T00:00:00Z", "1e9"])
+def test_a_date_that_is_none(server: Server, lockable: str, date: str) -> None:
+    wire = Wire(server)
+    assert wire.ask("PUT", f"/{lockable}/k", body=b"data").status == 200
+    body = f"<Retention><Mode>GOVERNANCE</Mode><RetainUntilDate>{date}</RetainUntilDate></Retention>".encode()
+    assert wire.ask("PUT", f"/{lockable}/k?retention", body=body).code == "MalformedXML"
+    headers = {"x-amz-object-lock-mode": "GOVERNANCE", "x-amz-object-lock-retain-until-date": date}
+    assert wire.ask("PUT", f"/{lockable}/k", headers, b"data").code == "InvalidArgument"
+
+
+def test_a_delete_marker_cannot_be_locked(s3: S3Client, lockable: str) -> None:
+    s3.put_object(Bucket=lockable, Key="k")
+    s3.delete_object(Bucket=lockable, Key="k")
+    retention: Any = {"Mode": "GOVERNANCE", "RetainUntilDate": soon()}
+    assert refused(lambda: s3.put_object_retention(Bucket=lockable, Key="k", Retention=retention)) == ("MethodNotAllowed", 405)
+    assert refused(lambda: s3.put_object_legal_hold(Bucket=lockable, Key="k", LegalHold={"Status": "ON"})) == (
+        "MethodNotAllowed", 405)
+
+
+# ---- many at once, and a dead volume ---------------------------------------------------------------------------------
+def test_many_clients_and_a_dead_volume_lose_no_version(make_server: MakeServer) -> None:
+    """Eight clients put, copy, tag, upload and delete three keys; every version that was answered is there, once, in order."""
+    server = make_server(4, "--durability", "page-cache")
+    s3: Any = server.client()
+    s3.create_bucket(Bucket="many")
+    s3.put_object(Bucket="many", Key="k0", Body=b"before")
+    s3.put_bucket_versioning(Bucket="many", VersioningConfiguration={"Status": "Enabled"})
+    remove(server.volumes[1])
+    kept: dict[tuple[str, str], bytes | None] = {("k0", "null"): b"before"}
+    tagged: dict[tuple[str, str], str] = {}
+
+    def client(number: int) -> None:
+        chance = random.Random(number)
+        for step in range(12):
+            key, body = f"k{chance.randrange(3)}", f"{number} {step} ".encode() * chance.choice((1, 9000))
+            match chance.randrange(5):
+                case 0:
+                    kept[key, s3.delete_object(Bucket="many", Key=key)["VersionId"]] = None
+                case 1:
+                    upload = s3.create_multipart_upload(Bucket="many", Key=key)["UploadId"]
+                    part = s3.upload_part(Bucket="many", Key=key, UploadId=upload, PartNumber=1, Body=body)
+                    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+                    done = s3.complete_multipart_upload(Bucket="many", Key=key, UploadId=upload, MultipartUpload=parts)
+                    kept[key, done["VersionId"]] = body
+                case 2:
+                    source = {"Bucket": "many", "Key": "k0", "VersionId": "null"}
+                    kept[key, s3.copy_object(Bucket="many", Key=key, CopySource=source)["VersionId"]] = b"before"
+                case _:
+                    version = s3.put_object(Bucket="many", Key=key, Body=body)["VersionId"]
+                    kept[key, version] = body
+                    tags = {"TagSet": [{"Key": "n", "Value": str(step)}]}
+                    s3.put_object_tagging(Bucket="many", Key=key, VersionId=version, Tagging=tags)
+                    tagged[key, version] = str(step)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(client, range(8)))
+    found = [each for page in s3.get_paginator("list_object_versions").paginate(Bucket="many", PaginationConfig={"PageSize": 7})
+             for each in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]]
+    assert sorted((each["Key"], each["VersionId"]) for each in found) == sorted(kept)
+    assert sum(each["IsLatest"] for each in found) == len({key for key, _ in kept})
+    for (key, version), body in kept.items():
+        if body is not None:
+            answer = s3.get_object(Bucket="many", Key=key, VersionId=version)
+            assert answer["Body"].read() == body
+            assert answer.get("TagCount", 0) == ((key, version) in tagged)
+    doomed = [{"Key": key, "VersionId": version} for key, version in kept]
+    assert "Errors" not in s3.delete_objects(Bucket="many", Delete={"Objects": doomed, "Quiet": True})
+    s3.delete_bucket(Bucket="many")
+    s3.close()
+
+
+# ---- listings of versions --------------------------------------------------------------------------------------------
+TREE = ["a", "a/", "a/1", "a/2", "a/b/c", "b", "c/x/y", "c/x/z", "d\u00e4/\u20ac", "e f", "z"]
+
+
+@pytest.fixture(scope="module")
+def tree(s3: S3Client) -> list[tuple[str, str]]:
+    """A bucket `tree` of keys with up to three versions or delete markers each; (key, version id) as they have to be listed."""
+    s3.create_bucket(Bucket="tree-of-versions")
+    s3.put_object(Bucket="tree-of-versions", Key="a/1", Body=b"null")
+    s3.put_bucket_versioning(Bucket="tree-of-versions", VersioningConfiguration={"Status": "Enabled"})
+    found = {key: ["null"] if key == "a/1" else [] for key in TREE}
+    for number, key in enumerate(TREE):
+        for _ in range(number % 3 + 1):
+            found[key].append(s3.put_object(Bucket="tree-of-versions", Key=key)["VersionId"])
+        if number % 4 == 1:
+            found[key].append(s3.delete_object(Bucket="tree-of-versions", Key=key)["VersionId"])
+    return [(key, version) for key in sorted(TREE, key=str.encode) for version in reversed(found[key])]
+
+
+def expected(tree: list[tuple[str, str]], prefix: str, delimiter: str) -> list[tuple[str, str]]:
+    """Versions, and common prefixes with an empty id, in order."""
+    entries: list[tuple[str, str]] = []
+    for key, version in tree:
+        if key.startswith(prefix):
+            at = key.find(delimiter, len(prefix)) if delimiter else -1
+            entry = (key, version) if at < 0 else (key[: at + len(delimiter)], "")
+            if entry not in entries or entry[1]:
+                entries.append(entry)
+    return entries
+
+
+@pytest.mark.parametrize("delimiter", ["", "/", "x/"])
+@pytest.mark.parametrize("prefix", ["", "a", "a/", "none"])
+@pytest.mark.parametrize("size", [1, 4])
+def test_pages_of_versions_are_the_whole_in_pieces(
+    s3: S3Client, tree: list[tuple[str, str]], prefix: str, delimiter: str, size: int
+) -> None:
+    entries: list[tuple[str, str]] = []
+    marker: dict[str, str] = {}
+    for _ in range(len(tree) + 1):
+        page: Any = s3.list_object_versions(Bucket="tree-of-versions", Prefix=prefix, Delimiter=delimiter, MaxKeys=size, **marker)
+        own = [(each["Key"], each["VersionId"]) for each in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]]
+        shown = own + [(each["Prefix"], "") for each in page.get("CommonPrefixes", [])]
+        assert len(shown) <= size and bool(shown) >= page["IsTruncated"]
+        entries += sorted(shown, key=lambda entry: expected(tree, prefix, delimiter).index(entry))
+        if not page["IsTruncated"]:
+            break
+        marker = {"KeyMarker": page["NextKeyMarker"]}
+        if page.get("NextVersionIdMarker"):
+            marker["VersionIdMarker"] = page["NextVersionIdMarker"]
+    assert entries == expected(tree, prefix, delimiter)
+
+
+def test_each_key_has_one_latest_version(s3: S3Client, tree: list[tuple[str, str]]) -> None:
+    page: Any = s3.list_object_versions(Bucket="tree-of-versions")
+    latest = {each["Key"]: each["VersionId"] for each in page["Versions"] + page["DeleteMarkers"] if each["IsLatest"]}
+    assert latest == {key: next(version for name, version in tree if name == key) for key in TREE}
+
+
+def test_a_page_goes_on_behind_any_version(s3: S3Client, tree: list[tuple[str, str]]) -> None:
+    for at, (key, version) in enumerate(tree):
+        page: Any = s3.list_object_versions(Bucket="tree-of-versions", KeyMarker=key, VersionIdMarker=version)
+        assert sum(len(page.get(kind, [])) for kind in ("Versions", "DeleteMarkers")) == len(tree) - at - 1
+        page = s3.list_object_versions(Bucket="tree-of-versions", KeyMarker=key)
+        rest = [name for name, _ in tree if name.encode() > key.encode()]
+        assert sum(len(page.get(kind, [])) for kind in ("Versions", "DeleteMarkers")) == len(rest)

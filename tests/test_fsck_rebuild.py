@@ -18,12 +18,12 @@ from abixio.fsck.rebuild import rebuild
 from abixio.fsck.repair import repair
 from abixio.fsck.target import move_aside
 from abixio.fsck.volumes import Volumes
-from abixio.store.types import PartRef
+from abixio.store.types import PartRef, PutSpec
 from abixio.volume.files import Files
 from tests.fsck_damage import OF_CATALOGS, Damage, is_found, large
 from tests.fsck_pool import CONTENT, FEW, Pool, fill, filled, found, name, reads_all, texts
 from tests.store_local import get, put, rest
-from tests.store_rig import noise
+from tests.store_rig import BytesSource, noise
 from tests.volume_fixtures import Unsynced
 
 pytestmark = pytest.mark.timeout(60)
@@ -211,6 +211,31 @@ async def test_of_two_finished_uploads_of_a_key_the_later_one_is_taken(tmp_path:
         (bucket,) = await store.buckets()
         assert await get(store, bucket, "key") == noise(1_000_001, 5)
     assert old.record.parts[0].write_id.hex() not in {path.name for path in pool.shards(0)}
+
+
+@pytest.mark.parametrize("whole", [100, 1])
+async def test_what_was_appended_comes_back_with_the_object_while_its_parts_are_few(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: int,
+) -> None:
+    monkeypatch.setattr("abixio.store.append.WHOLE", whole)
+    pool = Pool(tmp_path, 3)
+    async with pool.store() as store:
+        bucket = await store.create_bucket("photos", "me", {})
+        for key, first in (("large", noise(1_000_000)), ("small", noise(100))):
+            await put(store, bucket, key, first)
+            for offset, data in ((len(first), noise(50, 2)), (len(first) + 50, noise(300_000, 3))):
+                await store.append(bucket, key, PutSpec("me"), offset, BytesSource(data))
+        await rest(store)
+    lose_catalog(pool, 0, 1, 2)
+    outcome = await asyncio.to_thread(rebuilt, pool, range(3), True)
+    assert (outcome.from_footers, outcome.uploads) == ((2, 0) if whole > 1 else (1, 2))
+    await asyncio.to_thread(mended, pool)
+    async with pool.store() as store:
+        (bucket,) = await store.buckets()
+        rest_of_it = noise(50, 2) + noise(300_000, 3) if whole > 1 else b""
+        assert await get(store, bucket, "large") == noise(1_000_000) + rest_of_it
+        if whole > 1:
+            assert await get(store, bucket, "small") == noise(100) + rest_of_it
 
 
 async def test_what_a_catalog_knows_goes_before_what_a_footer_says(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ def install(python: Path, *what: str | Path) -> None:
     run(sys.executable, "-m", "pip", "--python", python, "install", "-q", "--disable-pip-version-check", *what, cwd=python.parent)
 
 
+@pytest.mark.slow
 def test_the_sdist_has_all_sources_and_builds_in_an_empty_environment(tree: Path, python: Path) -> None:
     run(sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", tree / "out", cwd=tree)
     (sdist,) = (tree / "out").iterdir()

@@ -178,15 +178,6 @@ def test_a_configuration_that_is_too_large_is_not_read(s3: Harness) -> None:
 
 
 @pytest.mark.parametrize(
-    "headers",
-    [{"x-amz-object-ownership": "ObjectWriter"}],
-)
-def test_what_a_bucket_cannot_be_yet(s3: Harness, headers: dict[str, str]) -> None:
-    assert s3.ask("PUT", "/abc", headers).status == 501
-    assert s3.ask("HEAD", "/abc").status == 404
-
-
-@pytest.mark.parametrize(
     ("headers", "code"),
     [({"x-amz-acl": "public-read"}, "InvalidBucketAclWithObjectOwnership"), ({"x-amz-acl": "nonsense"}, "InvalidArgument"),
      ({"x-amz-grant-read": "id=x"}, "InvalidBucketAclWithObjectOwnership")],
@@ -196,9 +187,25 @@ def test_a_bucket_cannot_be_for_others(s3: Harness, headers: dict[str, str], cod
     assert s3.ask("HEAD", "/abc").status == 404
 
 
-def test_tags_at_creation_are_not_implemented(s3: Harness) -> None:
-    body = b"<CreateBucketConfiguration><Tags><Tag><Key>a</Key><Value>b</Value></Tag></Tags></CreateBucketConfiguration>"
-    assert s3.ask("PUT", "/abc", body=body).status == 501
+TAGS = [{"Key": "a", "Value": "b"}, {"Key": "c", "Value": ""}]
+
+
+def test_a_bucket_can_be_created_with_tags(s3: Harness) -> None:
+    client = s3.client()
+    client.create_bucket(Bucket="abc", CreateBucketConfiguration={"Tags": TAGS})
+    assert client.get_bucket_tagging(Bucket="abc")["TagSet"] == TAGS
+    client.put_bucket_tagging(Bucket="abc", Tagging={"TagSet": TAGS[:1]})
+    assert client.get_bucket_tagging(Bucket="abc")["TagSet"] == TAGS[:1]
+    client.delete_bucket_tagging(Bucket="abc")
+    assert s3.ask("GET", "/abc?tagging").code == "NoSuchTagSet"
+    assert s3.store.contents["abc"].bucket.settings == {"region": "us-east-1"}
+
+
+@pytest.mark.parametrize("tags", ["<Tag><Key>a</Key></Tag>", "<Tag><Key>aws:a</Key><Value/></Tag>", "<Other/>"])
+def test_a_bucket_is_not_created_with_wrong_tags(s3: Harness, tags: str) -> None:
+    body = f"<CreateBucketConfiguration><Tags>{tags}</Tags></CreateBucketConfiguration>"
+    assert s3.ask("PUT", "/abc", body=body.encode()).code in ("MalformedXML", "InvalidTag")
+    assert s3.ask("HEAD", "/abc").status == 404
 
 
 def test_a_bucket_can_be_created_with_its_own_fault_tolerance(s3: Harness) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -107,6 +108,29 @@ def never_held(s3: Harness) -> Answer:
     return s3.ask("GET", "/b02/k?retention")
 
 
+FORM = "multipart/form-data; boundary=x"
+
+
+def post(s3: Signer, policy: str) -> Answer:
+    """A form whose policy is signed by version 2."""
+    signature = b64encode(hmac.digest(s3.secret.encode(), policy.encode(), "sha1")).decode()
+    fields = {"AWSAccessKeyId": s3.access, "signature": signature, "policy": policy, "key": "k", "file": ""}
+    parts = "".join(f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in fields.items())
+    body = f"{parts}--x--\r\n".encode()
+    return s3.send("POST", "/b01", {"content-type": FORM, "content-length": str(len(body))}, body)
+
+
+def disowned(s3: Signer) -> Answer:
+    s3.ask("PUT", "/b03")
+    s3.ask("DELETE", "/b03?ownershipControls")
+    return s3.ask("GET", "/b03?ownershipControls")
+
+
+def full_of_configurations(s3: Harness) -> Answer:
+    s3.store.contents["b01"].configs |= {f"metrics/{number}": "" for number in range(1000)}
+    return s3.ask("PUT", "/b01?metrics&id=a", body=b"<MetricsConfiguration><Id>a</Id></MetricsConfiguration>")
+
+
 ACL = b"<AccessControlPolicy/>"
 WAYS: dict[str, Ask] = {
     "AccessControlListNotSupported": ask("PUT", "/b01/k", b"x", x_amz_acl="public-read"),
@@ -133,21 +157,35 @@ WAYS: dict[str, Ask] = {
     ),
     "InvalidChunkSizeError": chunked(b"1\r\nx\r\n1\r\nx\r\n0\r\n\r\n", 2),
     "InvalidDigest": ask("PUT", "/b01/k", b"x", content_md5="x"),
+    "InvalidEncryptionAlgorithmError": ask("PUT", "/b01/k", b"x", **{
+        "x-amz-server-side-encryption-customer-" + name: "x" for name in ("algorithm", "key", "key-md5")
+    }),
+    "KMS.NotFoundException": ask("PUT", "/b01/k", b"x", **{
+        "x-amz-server-side-encryption": "aws:kms", "x-amz-server-side-encryption-aws-kms-key-id": "none",
+    }),
+    "InvalidObjectState": ask("POST", "/b01/k?restore", b"<RestoreRequest><Days>1</Days></RestoreRequest>"),
     "InvalidPart": complete((1, "wrong")),
     "InvalidPartNumber": ask("GET", "/b01/k?partNumber=2"),
     "InvalidPartOrder": complete((2, "right"), (1, "right")),
+    "InvalidPolicyDocument": lambda s3: post(s3, policy=b64encode(b"{}").decode()),
     "InvalidRange": ask("GET", "/b01/k", range="bytes=4-"),
     "InvalidRedirectLocation": ask("PUT", "/b01/k", b"x", x_amz_website_redirect_location="x"),
     "InvalidRequest": ask("GET", "/b01/k?retention"),
     "InvalidStorageClass": ask("PUT", "/b01/k", b"x", x_amz_storage_class="TAPE"),
     "InvalidTag": ask("PUT", "/b01/k", b"x", x_amz_tagging="aws:x=y"),
     "InvalidToken": ask("GET", "/b01/k", x_amz_security_token="x"),
+    "InvalidWriteOffset": ask("PUT", "/b01/k", b"x", x_amz_write_offset_bytes="1"),
     "InvalidURI": ask("GET", "/b01/%zz"),
     "KeyTooLongError": ask("PUT", "/b01/" + "k" * 1025, b"x"),
     "MalformedACLError": ask("PUT", "/b01?acl", ACL),
+    "MalformedPOSTRequest": lambda s3: s3.send("POST", "/b01", {"content-type": FORM, "content-length": "1"}, b"x"),
     "MalformedTrailerError": chunked(b"4\r\ndata\r\n0\r\nx\r\n\r\n", 4),
     "MalformedXML": ask("POST", "/b01?delete", b"<Delete", content_md5=b64encode(md5(b"<Delete").digest()).decode()),
     "MaxMessageLengthExceeded": lambda s3: s3.ask("POST", "/b01?delete", {"content-md5": EMPTY_MD5}, length=9 << 20),
+    "MaxPostPreDataLengthExceededError": lambda s3: s3.send(
+        "POST", "/b01", {"content-type": FORM, "content-length": "30000"}, b"x" * 30_000
+    ),
+    "MetadataConfigurationNotFound": ask("GET", "/b01?metadataConfiguration"),
     "MetadataTooLarge": ask("PUT", "/b01/k", b"x", x_amz_meta_a="a" * 2048),
     "MethodNotAllowed": ask("PATCH", "/b01/k"),
     "MissingContentLength": lambda s3: s3.ask("PUT", "/b01/k", length=None),
@@ -167,6 +205,7 @@ WAYS: dict[str, Ask] = {
     "NoSuchWebsiteConfiguration": ask("GET", "/b01?website"),
     "NotImplemented": ask("PUT", "/b01?policy"),
     "ObjectLockConfigurationNotFoundError": ask("GET", "/b01?object-lock"),
+    "OwnershipControlsNotFoundError": disowned,
     "PreconditionFailed": ask("GET", "/b01/k", if_match="x"),
     "ReplicationConfigurationNotFoundError": ask("GET", "/b01?replication"),
     "RequestTimeTooSkewed": expired_clock,
@@ -178,6 +217,7 @@ WAYS: dict[str, Ask] = {
 """Codes by what every server can be asked."""
 INSIDE: dict[str, Inside] = {
     "BadRequest": transport(errors.BadRequest()),
+    "ConditionalRequestConflict": fails(errors.ConditionalConflict()),
     "BucketAlreadyExists": owned_by_somebody,
     "InsufficientStorage": fails(errors.InsufficientStorage()),
     "InternalError": fails(errors.OutcomeUnknown()),
@@ -185,6 +225,8 @@ INSIDE: dict[str, Inside] = {
     "RequestTimeout": transport(errors.RequestTimeout()),
     "ServiceUnavailable": fails(errors.Unavailable()),
     "SlowDown": fails(errors.Overloaded()),
+    "TooManyParts": fails(errors.TooManyParts()),
+    "TooManyConfigurations": full_of_configurations,
 }
 """Codes by what is done to the store, or comes from the transport."""
 

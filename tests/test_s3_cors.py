@@ -34,7 +34,7 @@ def test_no_origin_may_do_anything_and_nothing_is_told(s3: Harness, target: str)
 )
 def test_what_no_browser_asks_is_an_invalid_request(s3: Harness, headers: dict[str, str]) -> None:
     answer = s3.send("OPTIONS", "/b01/k", headers)
-    assert (answer.status, answer.code) == (400, "InvalidRequest")
+    assert (answer.status, answer.code) == (400, "BadRequest")
 
 
 def test_an_answer_to_another_origin_does_not_let_it_read(s3: Harness) -> None:

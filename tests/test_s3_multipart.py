@@ -161,7 +161,7 @@ def test_the_announced_size_is_checked(s3: Harness) -> None:
 
 
 def test_protection_that_is_not_there_is_refused_at_creation(s3: Harness) -> None:
-    assert s3.ask("POST", "/b01/k?uploads", {"x-amz-server-side-encryption": "x"}).status == 501
+    assert s3.ask("POST", "/b01/k?uploads", {"x-amz-server-side-encryption": "aws:kms:dsse"}).status == 501
     assert s3.ask("POST", "/b01/k?uploads", {"x-amz-object-lock-mode": "GOVERNANCE"}).code == "InvalidRequest"
     assert s3.ask("POST", "/b01/k?uploads", {"x-amz-meta-ec-ftt": "9"}).code == "InvalidArgument"
     assert s3.ask("POST", "/b01/k?uploads", {"x-amz-meta-a": "x" * 2048}).code == "MetadataTooLarge"

@@ -263,7 +263,7 @@ def test_overrides_by_query(s3: Harness) -> None:
 
 @pytest.mark.parametrize(
     "headers",
-    [{"x-amz-server-side-encryption": "AES256"}],
+    [{"x-amz-server-side-encryption": "aws:kms:dsse"}],
 )
 def test_a_put_that_asks_for_protection_which_is_not_there_stores_nothing(s3: Harness, headers: dict[str, str]) -> None:
     answer = s3.ask("PUT", "/b01/k", headers, b"secret")
@@ -383,3 +383,13 @@ def test_boto3_sees_the_code_of_an_error(s3: Harness) -> None:
     with pytest.raises(ClientError) as caught:
         s3.client().get_object(Bucket="b01", Key="none")
     assert caught.value.response["Error"]["Code"] == "NoSuchKey"
+
+
+def test_what_is_not_archived_is_not_restored(s3: Harness) -> None:
+    body = b"<RestoreRequest><Days>1</Days></RestoreRequest>"
+    s3.ask("PUT", "/b01/k", body=b"data")
+    s3.ask("PUT", "/b01/cold", {"x-amz-storage-class": "GLACIER"}, b"data")
+    assert s3.ask("POST", "/b01/none?restore", body=body).code == "NoSuchKey"
+    assert s3.ask("POST", "/b01/k?restore", body=body).code == "InvalidObjectState"
+    assert s3.ask("POST", "/b01/cold?restore", body=body).code == "NotImplemented"
+    assert s3.ask("GET", "/b01/cold").body == b"data"

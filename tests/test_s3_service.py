@@ -35,7 +35,8 @@ def test_the_table_names_every_operation_of_the_model() -> None:
 
 
 def test_what_the_table_says_is_there_is_there() -> None:
-    assert {SYNONYMS.get(name, name) for name, status in STATUS.items() if status != "not yet"} == set(HANDLERS)
+    """Uploads by form are no operation of the SDKs."""
+    assert {SYNONYMS.get(name, name) for name, status in STATUS.items() if status != "not yet"} == set(HANDLERS) - {"PostObject"}
 
 
 def example(shape: Any) -> Any:
@@ -119,7 +120,7 @@ def test_headers_that_were_moved_into_a_presigned_url_mean_the_same(s3: Harness)
     found = s3.ask("GET", "/b01/p").headers
     assert (found["x-amz-storage-class"], found["x-amz-meta-case"]) == ("GLACIER", "1")
     assert found["x-amz-meta-name"] == "=?UTF-8?B?4oKs?="
-    assert s3.presigned("PUT", "/b01/p?x-amz-server-side-encryption=AES256", body=b"x").status == 501
+    assert s3.presigned("PUT", "/b01/p?x-amz-server-side-encryption=aws%3Akms%3Adsse", body=b"x").status == 501
     assert s3.presigned("PUT", "/b01/p?x-amz-checksum-crc32=AAAAAQ%3D%3D", body=b"x").code == "BadDigest"
     assert s3.presigned("PUT", "/b01/p?x-amz-checksum-crc32=jNwWgw%3D%3D", body=b"x").status == 200
 

@@ -11,22 +11,15 @@ from abixio.s3.unset import HANDLERS
 from tests.s3_harness import Harness
 
 ABSENT = {
-    "encryption": "ServerSideEncryptionConfigurationNotFoundError",
-    "lifecycle": "NoSuchLifecycleConfiguration",
+    "metadataConfiguration": "MetadataConfigurationNotFound",
+    "metadataTable": "MetadataConfigurationNotFound",
     "policy": "NoSuchBucketPolicy",
     "policyStatus": "NoSuchBucketPolicy",
-    "publicAccessBlock": "NoSuchPublicAccessBlockConfiguration",
     "replication": "ReplicationConfigurationNotFoundError",
-    "website": "NoSuchWebsiteConfiguration",
-    "analytics&id=a": "NoSuchConfiguration",
-    "intelligent-tiering&id=a": "NoSuchConfiguration",
-    "inventory&id=a": "NoSuchConfiguration",
-    "metrics&id=a": "NoSuchConfiguration",
 }
-REMOVABLE = ["encryption", "lifecycle", "policy", "publicAccessBlock", "replication", "website"]
-PLAIN = ["accelerate", "logging", "notification", "ownershipControls", "requestPayment", "analytics", "intelligent-tiering",
-         "inventory", "metrics"]
-SETTABLE = [*REMOVABLE, "accelerate", "logging", "notification", "ownershipControls", "requestPayment"]
+REMOVABLE = ["metadataConfiguration", "metadataTable", "policy", "replication"]
+PLAIN = ["logging", "notification"]
+SETTABLE = ["policy", "replication"]
 
 
 @pytest.fixture
@@ -94,11 +87,4 @@ def test_only_objects_that_are_there_have_no_tags(s3: Harness, method: str) -> N
 
 
 def test_every_one_of_them_is_asked_here() -> None:
-    asked = len(ABSENT) + len(REMOVABLE) + len(PLAIN)
-    removed_by_id = 4
-    assert len(HANDLERS) == asked + removed_by_id
-
-
-@pytest.mark.parametrize("name", ["analytics", "intelligent-tiering", "inventory", "metrics"])
-def test_what_is_known_by_an_id_is_not_there_to_be_deleted(s3: Harness, name: str) -> None:
-    assert s3.ask("DELETE", f"/b01?{name}&id=a").code == "NoSuchConfiguration"
+    assert len(HANDLERS) == len(ABSENT) + len(REMOVABLE) + len(PLAIN)

@@ -7,6 +7,7 @@ import itertools
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -23,10 +24,12 @@ from abixio.errors import (
     WouldBlock,
 )
 from abixio.store import breaker as breakers
+from abixio.store import examine as examining
 from abixio.store import openpart
 from abixio.store.asking import Asker
 from abixio.store.breaker import State
 from abixio.store.lane import Lane
+from abixio.store.sources import Copies
 from abixio.volume.interface import Row
 from tests.store_memvolume import MemVolume
 from tests.store_rig import FILE, SPACE, Rig, noise, rig
@@ -42,6 +45,14 @@ def lane_of(r: Rig, slot: int) -> Lane:
     lane = r.pool.lanes[slot]
     assert lane is not None
     return lane
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if holds():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("not after 10 s")
 
 
 async def until_state(lane: Lane, state: State, seconds: float = 10.0) -> None:
@@ -236,6 +247,25 @@ async def test_a_shard_that_nobody_can_do_without_is_waited_for_and_given_up_in_
                 break
             await asyncio.sleep(0.02)
         assert await r.get(stored) == noise(FILE)
+
+
+@pytest.mark.parametrize("operation", ["open_shard", "populate"])
+async def test_a_check_that_hangs_takes_the_volume_out_until_it_returned(monkeypatch: pytest.MonkeyPatch, operation: str) -> None:
+    monkeypatch.setattr(examining, "PATIENCE", 0.1)
+    async with rig(3) as r:
+        stored, go = await r.put(noise(FILE), 1), threading.Event()
+        lane, volume = lane_of(r, 1), r.volumes[1]
+        volume.before = lambda name: go.wait(10) and None if name == operation else None
+        layout, (part,) = stored.record.layout, stored.record.parts
+        assert layout is not None
+        copies, index = Copies(stored.record, layout, stored.rows), layout.slots.index(1)
+        assert (await examining.examine(r.pool, copies, part, index)).state == "volume down"
+        assert not lane.up
+        assert lane.failed is None
+        go.set()
+        await until_state(lane, State.UP)
+        await until(lambda: lane.up)
+        assert (await examining.examine(r.pool, copies, part, index)).state == "ok"
 
 
 # ---- log -------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 from abixio.config import MIB
 from abixio.errors import Overloaded
 from abixio.store import buffers
-from abixio.store.buffers import KEPT, RESERVE_SHARE, SMALL, BufferPool, StripeBuffer
+from abixio.store.buffers import KEPT, RESERVE_SHARE, SMALL, BufferPool, Rooms, StripeBuffer
 from abixio.store.layout import STRIPE_BUFFER
 
 
@@ -261,3 +261,24 @@ async def test_a_loan_may_end_on_another_thread() -> None:
 async def test_a_budget_below_one_buffer_is_refused() -> None:
     with pytest.raises(ValueError, match="less than one stripe buffer"):
         BufferPool(STRIPE_BUFFER - 1)
+
+
+async def test_rooms_are_used_again_once_nobody_looks_at_them() -> None:
+    pool = BufferPool(64 * MIB)
+    rooms, loan = Rooms(), pool.loan()
+    first = await rooms.take(loan, MIB)
+    first[:4] = b"mine"
+    second = await rooms.take(loan, MIB)
+    second[:4] = b"next"
+    assert bytes(first[:4]) == b"mine"
+    part, where = first[2:4], first.obj
+    del first
+    third = await rooms.take(loan, MIB)
+    assert third.obj is not where
+    del part
+    assert (await rooms.take(loan, 1000)).obj is where
+    assert pool.out == 2 * MIB
+    rooms.clear()
+    del second, third, where, loan
+    await asyncio.sleep(0)
+    assert pool.out == 0

@@ -128,6 +128,7 @@ def test_of_one_volume_alone_it_is_not_said(disks: list[Path]) -> None:
 
 
 def test_a_new_pool_is_announced_once(disks: list[Path], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     run(disks)
     assert "made a new pool of 4 volumes: " in caplog.text
     assert all(str(disk) in caplog.text for disk in disks)

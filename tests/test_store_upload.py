@@ -186,8 +186,8 @@ def spy(volume: MemVolume, look: Callable[[Sequence[Buffer]], None]) -> None:
     """Call back with what is written."""
     make = volume.create_shard
 
-    def create_shard(write_id: bytes) -> ShardWriter:
-        writer = make(write_id)
+    def create_shard(write_id: bytes, repair: bool = False) -> ShardWriter:
+        writer = make(write_id, repair)
         write = writer.write
 
         def spied(buffers: Sequence[Buffer]) -> None:
@@ -223,8 +223,8 @@ def slow(volume: MemVolume, operation: str, seconds: float) -> None:
 class Sink(MemVolume):
     """Forgets what is written."""
 
-    def create_shard(self, write_id: bytes) -> ShardWriter:
-        writer = super().create_shard(write_id)
+    def create_shard(self, write_id: bytes, repair: bool = False) -> ShardWriter:
+        writer = super().create_shard(write_id, repair)
         writer.write = lambda buffers: None  # type: ignore[method-assign]
         return writer
 

@@ -11,7 +11,7 @@ import apsw
 import pytest
 
 from abixio.errors import CatalogCorrupt, VolumeError, VolumeFull, VolumeReadOnly, VolumeUnusable
-from abixio.volume import catalog, names
+from abixio.volume import catalog, catalog_read, catalog_schema, catalog_write, names
 from abixio.volume.catalog_errors import volume_error
 from abixio.volume.interface import Drop, Note, RowId
 from abixio.volume.local import LocalVolume
@@ -218,12 +218,12 @@ def test_a_failed_sync_of_a_checkpoint_takes_the_volume_out_of_service(volume: L
 
 
 def test_a_read_that_fails_is_an_error_of_that_read_only(volume: LocalVolume, vfs: FaultyVFS) -> None:
-    grow(volume, 0, 300)
+    grow(volume, 0, 200)
     vfs.fail["read", "db"] = vfs.fail["read", "-wal"] = apsw.IOError
     with pytest.raises(VolumeError):
         volume.scan(SPACE, b"", None, 1000)
     vfs.fail.clear()
-    assert len(volume.scan(SPACE, b"", None, 1000)) == 300
+    assert len(volume.scan(SPACE, b"", None, 1000)) == 200
 
 
 @pytest.mark.parametrize(
@@ -303,3 +303,36 @@ def test_a_rotten_page_is_told_and_the_rest_still_answers(tmp_path: Path) -> Non
         again.scan(SPACE, b"", None, 1000)
     assert again.notes()["seq"] == 200
     again.close()
+
+
+def test_a_catalog_of_an_older_version_gets_the_indexes_that_it_lacks(tmp_path: Path) -> None:
+    path = formatted(tmp_path / "volume")
+    first = LocalVolume.open(path)
+    apply(first, [insert(row_id(seq=5)), insert(row_id(seq=5, rev=3))])
+    first.close()
+    damage(path, lambda c: c.execute("DROP INDEX row_age; DROP INDEX row_amended"))
+    again = LocalVolume.open(path)
+    assert [each.at for each in again.aged(SPACE, 0, 9, 9)] == [5, 5]
+    assert [each.at for each in again.amended(SPACE, 0, 9, 9)] == [8]
+    again.close()
+
+
+def test_a_read_only_catalog_without_its_indexes_opens_and_says_so_when_it_is_asked_by_age(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = formatted(tmp_path / "volume")
+    damage(path, lambda c: c.execute("DROP INDEX row_age"))
+    monkeypatch.setattr(catalog_schema, "complete", lambda connection: None)
+    volume = LocalVolume.open(path)
+    assert volume.rows(SPACE, b"key") == []
+    with pytest.raises(VolumeError, match="row_age"):
+        volume.aged(SPACE, 0, 9, 9)
+    volume.close()
+
+
+def test_the_order_of_a_keys_rows_is_never_that_of_another_index(volume: LocalVolume) -> None:
+    """What the newest row is, is asked without an order: the table's own."""
+    connection = volume._catalog._connection
+    for sql in (catalog_write._NEWEST, catalog_write._NEWEST_REV, catalog_read._ROWS):
+        (plan,) = connection.execute("EXPLAIN QUERY PLAN " + sql, (b"",) * sql.count("?")).fetchall()
+        assert "USING PRIMARY KEY" in plan[3]

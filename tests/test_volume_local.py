@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from abixio.errors import ShardMissing, StartupError, VolumeError, VolumeFull, VolumeReadOnly, VolumeUnusable
 from abixio.volume import catalog_read, names
 from abixio.volume.interface import Drop, Head, Note, State, Volume
-from abixio.volume.local import RESERVE_LEAST, RESERVE_MOST, LocalVolume, format_volume, reserve
+from abixio.volume.local import RESERVE_LEAST, RESERVE_MOST, LocalVolume, format_volume, last, reserve
 from tests.volume_contract import SPACE, VolumeContract, apply, insert, listed, row_id, store_shard, write_id
 from tests.volume_fixtures import FaultyFiles, formatted, new_identity
 
@@ -255,6 +255,11 @@ def test_about_a_hundredth_is_kept(total: int, kept: int) -> None:
     assert reserve(total) == pytest.approx(kept, rel=0.01)
 
 
+@pytest.mark.parametrize(("total", "left"), [(10 << 20, 10 << 18), (400 << 20, RESERVE_LEAST), (100 << 30, 1 << 29)])
+def test_half_of_it_is_for_deletes_alone_and_of_a_small_disk_all(total: int, left: int) -> None:
+    assert last(reserve(total)) == pytest.approx(left, rel=0.01)
+
+
 def test_the_reserve_takes_deletes_and_repair_but_no_new_data(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     files = FaultyFiles()
     free = 1 << 40
@@ -271,6 +276,13 @@ def test_the_reserve_takes_deletes_and_repair_but_no_new_data(path: str, monkeyp
         volume.create_shard(write_id(3))
     with pytest.raises(VolumeFull):
         writer.write([b"more"])
+    repair = volume.create_shard(write_id(4), repair=True)
+    repair.write([b"more"])
+    free = last(reserve(1 << 40)) - 1
+    with pytest.raises(VolumeFull):
+        repair.write([b"more"])
+    with pytest.raises(VolumeFull):
+        volume.create_shard(write_id(5), repair=True)
     assert apply(volume, [Drop(row_id(b"old", 1), (write_id(1),)), Head(SPACE, b"old", None)]) == [None]
     free = 11 << 30
     assert apply(volume, [put]) == [None]
@@ -356,7 +368,9 @@ def test_a_file_that_cannot_be_removed_stays_on_the_list(path: str) -> None:
 
 
 def test_states_are_stored_as_the_numbers_that_the_format_names() -> None:
-    assert [(state.name, state.value) for state in State] == [("PENDING", 0), ("COMMITTED", 1), ("ABORTED", 2)]
+    assert [(state.name, state.value) for state in State] == [
+        ("PENDING", 0), ("COMMITTED", 1), ("ABORTED", 2), ("ANSWERED", 3),
+    ]
 
 
 # ---- walking --------------------------------------------------------------------------------------------------------------

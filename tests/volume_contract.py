@@ -88,6 +88,36 @@ class VolumeContract:
         apply(volume, marks)
         assert [(row.state, row.to) for row in volume.rows(SPACE, b"key")] == [(State.ABORTED, 7), (State.COMMITTED, 3)]
 
+    # ---- in order of age ----
+    def test_rows_come_in_order_of_age_without_those_before_and_behind(self, volume: Volume) -> None:
+        for seq, key in ((7, b"a"), (3, b"z"), (5, b"m"), (9, b"b")):
+            apply(volume, listed(row_id(key, seq)))
+        apply(volume, [insert(row_id(b"a", 6, space=OTHER))])
+        assert [(each.at, each.key) for each in volume.aged(SPACE, 0, 100, 10)] == [(3, b"z"), (5, b"m"), (7, b"a"), (9, b"b")]
+        assert [each.at for each in volume.aged(SPACE, 3, 7, 10)] == [5, 7]
+        assert [each.at for each in volume.aged(SPACE, 3, 100, 2)] == [5, 7]
+        assert volume.aged(SPACE, 9, 100, 10) == []
+
+    def test_what_is_told_of_aged_rows_is_whether_their_keys_are_listed_and_have_older_rows(self, volume: Volume) -> None:
+        apply(volume, listed(row_id(b"one", 1)), listed(row_id(b"two", 2)), listed(row_id(b"two", 3)))
+        apply(volume, [insert(row_id(b"gone", 4)), Head(SPACE, b"gone", None)])
+        assert [each[1:] for each in volume.aged(SPACE, 0, 100, 10)] == [
+            (b"one", True, False), (b"two", True, False), (b"two", True, True), (b"gone", False, False),
+        ]
+
+    def test_a_row_that_is_gone_is_in_no_order(self, volume: Volume) -> None:
+        apply(volume, [insert(row_id(seq=1))], [insert(row_id(seq=1, rev=2))])
+        apply(volume, [Drop(row_id(seq=1)), Drop(row_id(seq=1, rev=2))])
+        assert volume.aged(SPACE, 0, 100, 10) == volume.amended(SPACE, 0, 100, 10) == []
+
+    def test_later_revs_come_in_the_order_in_which_they_were_made(self, volume: Volume) -> None:
+        apply(volume, [insert(row_id(b"a", 10))], [insert(row_id(b"b", 20))], [insert(row_id(b"c", 30))])
+        apply(volume, [insert(row_id(b"b", 20, 90))], [insert(row_id(b"a", 10, 50))], [insert(row_id(b"a", 10, 120))])
+        found = [(each.at, each.key) for each in volume.amended(SPACE, 0, 200, 10)]
+        assert found == [(60, b"a"), (110, b"b"), (130, b"a")]
+        assert [each.at for each in volume.amended(SPACE, 60, 129, 10)] == [110]
+        assert volume.amended(OTHER, 0, 200, 10) == []
+
     # ---- refusals ----
     def test_an_older_row_is_refused(self, volume: Volume) -> None:
         apply(volume, [insert(row_id(seq=5))])

@@ -43,6 +43,13 @@ class HealAsk(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         check_objects(self.bucket, self.key, self.prefix)
 
 
+class DiscardAsk(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """One key, and no other way to name it: what is discarded may have been acknowledged."""
+
+    bucket: str
+    key: str
+
+
 class FttAsk(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """The same, and the FTT that the objects shall have."""
 

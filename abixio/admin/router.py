@@ -14,7 +14,7 @@ from typing import Any, Final
 from abixio import __version__
 from abixio.admin import work
 from abixio.admin.answers import NotHere, answer, refusal
-from abixio.admin.asks import FttAsk, HealAsk, NoAsk, check_objects, check_signed_whole, document, parameters, wrong
+from abixio.admin.asks import DiscardAsk, FttAsk, HealAsk, NoAsk, check_objects, check_signed_whole, document, parameters, wrong
 from abixio.admin.jobs import Jobs
 from abixio.errors import AbixioError
 from abixio.message import Request, Response
@@ -46,6 +46,7 @@ class Admin:
             "inspect": {"GET": self._inspect},
             "heal": {"POST": self._heal},
             "ftt": {"POST": self._ftt},
+            "discard": {"POST": self._discard},
             "scan": {"POST": self._scan},
             "jobs": {"GET": self._list_jobs},
             "jobs/": {"GET": self._job, "DELETE": self._cancel},
@@ -104,6 +105,12 @@ class Admin:
             raise wrong("the parameter 'quick' is true or false")
         versions = await self._store.inspect(await self._store.bucket(name), key, deep=quick == "false")
         return {"bucket": name, "key": key, "directories": self._directories, "versions": versions}
+
+    async def _discard(self, request: Request, target: Target, identity: Identity) -> Any:
+        ask = await document(request, identity, DiscardAsk)
+        check_objects(ask.bucket, ask.key, None)
+        discarded = await self._store.discard(await self._store.bucket(ask.bucket), ask.key)
+        return {"bucket": ask.bucket, "key": ask.key, "discarded": discarded}
 
     # ---- jobs --------------------------------------------------------------------------------------------------------
     async def _heal(self, request: Request, target: Target, identity: Identity) -> Any:

@@ -46,6 +46,8 @@ def _version(version: dict[str, Any], directories: dict[str, str]) -> Iterator[s
     k, m = version["k"], version["m"]
     layout = f", {version['size']:,} bytes, ETag {version['etag']}, FTT {m} ({k} data + {m} parity)" if k else ""
     state = "whole" if version["whole"] else "readable, but not whole" if version["readable"] or not k else "NOT READABLE"
+    if version["undecided"]:
+        state = "UNDECIDED: it can be neither completed nor taken back with these volumes"
     yield f"{version['kind']} {version['seq']}.{version['rev']}{layout}: {state}"
     yield "  row: " + ", ".join(
         f"{state} on {_slots(slots)}" for state, slots in _by_state(version["row_states"]).items()

@@ -9,7 +9,7 @@ import click
 
 from abixio.admin.client import Client
 from abixio.commands.remote import remote
-from abixio.commands.text import moment, number, print_json, size, span, table
+from abixio.commands.text import moment, number, print_json, printable, size, span, table
 from abixio.commands.waiting import scanned
 
 COUNTED: Final = 10_000
@@ -46,7 +46,11 @@ def _lines(endpoint: str, found: dict[str, Any]) -> Iterator[str]:
         yield _refill(refill)
     if repair["scan"] is not None:
         yield _scan(repair["scan"])
+    if repair.get("lifecycle") is not None and repair["lifecycle"]["buckets"]:
+        yield _lifecycle(repair["lifecycle"])
     yield f"repair: {number(repair['bad'], 'bad shard')} and {number(repair['waiting'], 'key')} waiting"
+    for bucket, key in repair["undecided"]:
+        yield f"undecided: {printable(f's3://{bucket}/{key}')}"
     busy = [job for job in found["jobs"] if job["ended"] is None]
     if busy:
         yield f"jobs: {len(busy)} not ended, see `abixio jobs`"
@@ -64,6 +68,13 @@ def _refill(refill: dict[str, Any]) -> str:
     left = "" if refill["eta"] is None else f", {span(refill['eta'])} left"
     done = f"{refill['objects']:,}{of} objects, {size(refill['bytes'])}"
     return f"refill of slot {refill['slot']}: {done}, {size(refill['rate'])}/s{left}"
+
+
+def _lifecycle(found: dict[str, Any]) -> str:
+    finished = moment(found["finished"]) if found["finished"] else "never"
+    waiting = f"; {found['waiting']:,} to be judged again" if found["waiting"] else ""
+    done = f"rules of {number(found['buckets'], 'bucket')}, {found['deleted']:,} deleted, {found['judged']:,} looked at"
+    return f"lifecycle: {'running' if found['running'] else 'waiting for the next day'}; {done}{waiting}; last pass: {finished}"
 
 
 def _scan(scan: dict[str, Any]) -> str:

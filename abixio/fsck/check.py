@@ -22,7 +22,8 @@ Add = Callable[[Finding], None]
 
 _HOME_FILES: Final = frozenset(
     basename(path("")) for path in (
-        names.identity, names.catalog, names.wal, names.shm, names.credentials, names.lock, names.formatting, names.tmp,
+        names.identity, names.catalog, names.wal, names.shm, names.credentials, names.keys, names.lock, names.formatting,
+        names.tmp,
     )
 )
 

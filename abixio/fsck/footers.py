@@ -237,7 +237,7 @@ class Footers:
             self._spaces.used.setdefault(space, part.owner)
             space = uploads_space(_bucket(space))
         return Record("upload", space, key, self._clock.tick(), self._least, modified=part.modified, owner=part.owner,
-                      layout=part.layout, upload=id)
+                      layout=part.layout, upload=id, encryption=part.encryption, incompat=part.incompat)
 
     def _everywhere(self, record: Record) -> None:
         for target in self._targets:

@@ -11,7 +11,7 @@ from abixio.fsck.volumes import Volumes
 from abixio.fsck.walk import is_sound
 from abixio.store.record import Record, unpack
 from abixio.store.resolve import Fate, Version, View
-from abixio.store.versions import hides, shown
+from abixio.store.versions import FLEETING, hides, shown
 from abixio.volume.catalog_check import Examiner, Mend
 from abixio.volume.interface import Row, RowId, State
 
@@ -146,7 +146,7 @@ def _spread(key: Key, version: Version, volumes: Volumes) -> Iterator[Finding]:
         yield Finding(Level.DAMAGE, Kind.ROW, text, trusted[0], version.id, cure)
     elif lacking:
         yield Finding(Level.NOTICE, Kind.UNFINISHED, f"{key.name}: the journal brings it to slot {lacking}")
-    elif version.record.kind == "tombstone" and not journaled:
+    elif version.record.kind in FLEETING and not journaled:
         text = f"{key.name}: the delete {version.id.seq} is on all volumes and stays, for no journal knows"
         yield Finding(Level.DAMAGE, Kind.JOURNAL, text, trusted[0], cures=cure)
     else:

@@ -22,7 +22,7 @@ from abixio.store.assembly import FILLING
 from abixio.store.opening import REGRESSED
 from abixio.store.pool import Quorum
 from abixio.store.resolve import DATA_KINDS, Fate, Version, View
-from abixio.store.versions import hides
+from abixio.store.versions import FLEETING, hides
 from abixio.volume import names
 from abixio.volume.files import volume_error
 from abixio.volume.interface import State
@@ -146,7 +146,7 @@ class _Rebuild:
             slot in shards or (slot in version.copies and version.copies[slot].state is State.COMMITTED)
             for slot in range(self._volumes.n)
         )
-        settled = everywhere and record.kind != "tombstone"
+        settled = everywhere and record.kind not in FLEETING
         for target in self._targets:
             if target.slot in shards:
                 target.take(version.id, version.stored, shards[target.slot], self._everybody, settled)

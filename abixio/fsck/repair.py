@@ -75,6 +75,7 @@ async def _online(volumes: PoolVolumes, report: Report, meter: Meter, keep_orpha
     loop = asyncio.get_running_loop()
     pool = Pool(volumes.by_slot, volumes.n, volumes.filling, config, executor, BufferPool(config.memory_budget), loop)
     store = await Store.start(pool)
+    await store.lifecycle.stop()  # whoever mends volumes does not want anything to expire meanwhile
     try:
         work = _Online(store, report, meter)
         await work.settle()

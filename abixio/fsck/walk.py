@@ -11,7 +11,7 @@ from typing import NamedTuple
 from abixio.errors import CatalogCorrupt, VolumeError
 from abixio.fsck.volumes import Site
 from abixio.store.record import unpack
-from abixio.volume.interface import Row
+from abixio.volume.interface import Row, State
 
 Failed = Callable[[Site, VolumeError], None]
 """Told that the rest of a catalog cannot be read."""
@@ -36,7 +36,7 @@ def _stream(site: Site, failed: Failed) -> Iterator[tuple[bytes, bytes, int, lis
     assert site.catalog is not None
     try:
         for rows in site.catalog.walk():
-            yield rows[0].id.space, rows[0].id.key, site.slot, rows
+            yield rows[0].id.space, rows[0].id.key, site.slot, rows if site.clean else [_after_a_cut(row) for row in rows]
     except VolumeError as error:
         failed(site, error)
 
@@ -55,9 +55,15 @@ def from_ruins(sites: Collection[Site]) -> Iterator[Shown]:
 def rows_of(site: Site, space: bytes, key: bytes) -> list[Row]:
     """Those with a sound record; none where the catalog cannot be read."""
     try:
-        return [] if site.catalog is None else [row for row in site.catalog.rows(space, key) if is_sound(row)]
+        rows = [] if site.catalog is None else [row for row in site.catalog.rows(space, key) if is_sound(row)]
     except VolumeError:
         return []
+    return rows if site.clean else [_after_a_cut(row) for row in rows]
+
+
+def _after_a_cut(row: Row) -> Row:
+    """What was only answered is pending again, as the next start has it: the other copies may not have survived."""
+    return row._replace(state=State.PENDING) if row.state is State.ANSWERED else row
 
 
 def is_sound(row: Row) -> bool:

@@ -7,10 +7,11 @@ from typing import Final
 
 from abixio.config import KIB
 from abixio.message import Response
-from abixio.s3 import metadata
+from abixio.s3 import metadata, ownership
 from abixio.s3.call import Call, xml_answer
 from abixio.s3.errors import S3Error
 from abixio.s3.xml import SCHEMA_INSTANCE, Fragment, Node, document, node, text
+from abixio.store.types import Bucket
 
 MAX_DOCUMENT: Final = 64 * KIB
 """S3 takes 100 grants, each of about 300 bytes."""
@@ -29,14 +30,13 @@ async def get_object_acl(call: Call) -> Response:
 
 
 async def put_bucket_acl(call: Call) -> Response:
-    await call.bucket()
-    await _check_request(call)
+    await _check_request(call, ownership.no_lists(await call.bucket()))
     return Response(200)
 
 
 async def put_object_acl(call: Call) -> Response:
-    await _check_object(call)
-    await _check_request(call)
+    bucket = await _check_object(call)
+    await _check_request(call, ownership.no_lists(bucket))
     return Response(200)
 
 
@@ -46,14 +46,16 @@ def _private(call: Call) -> bytes:
     return document("AccessControlPolicy", call.owner.element(), grants)
 
 
-async def _check_object(call: Call) -> None:
-    await call.store.head(await call.bucket(), call.key, call.version)
+async def _check_object(call: Call) -> Bucket:
+    bucket = await call.bucket()
+    await call.store.head(bucket, call.key, call.version)
+    return bucket
 
 
-async def _check_request(call: Call) -> None:
-    """AccessControlListNotSupported unless the request asks for what is, in one of three ways: a canned list, grants in headers,
+async def _check_request(call: Call, no_lists: str) -> None:
+    """The code `no_lists` unless the request asks for what is, in one of three ways: a canned list, grants in headers,
     or a document."""
-    metadata.refuse_unsupported(call.headers)
+    metadata.refuse_unsupported(call.headers, no_lists=no_lists)
     if "x-amz-acl" in call.headers:
         if call.request.body.length != 0:
             raise S3Error("UnexpectedContent")
@@ -66,7 +68,7 @@ async def _check_request(call: Call) -> None:
         raise S3Error("MalformedACLError")
     given = [_grant(grant) for grant in grants.all("Grant")]
     if given != [(call.owner.id, ALL)]:
-        raise S3Error(metadata.NO_LISTS)
+        raise S3Error(no_lists)
 
 
 def _grant(grant: Node) -> tuple[str | None, str | None]:

@@ -6,6 +6,7 @@ from typing import Final
 
 from abixio.config import MAX_PARTS
 from abixio.message import Response
+from abixio.s3 import encryption
 from abixio.s3.call import MAX_INT, Call, checksum_elements, http_date, xml_answer
 from abixio.s3.errors import S3Error
 from abixio.s3.metadata import storage_class
@@ -25,7 +26,7 @@ async def get_object_attributes(call: Call) -> Response:
     limit = min(call.header_integer("x-amz-max-parts", PAGE, 0, MAX_INT), PAGE)
     after = call.header_integer("x-amz-part-number-marker", 0, 0, MAX_INT)
     bucket = await call.bucket()
-    info = await call.store.head(bucket, call.key, call.version)
+    info = encryption.opened(call, await call.store.head(bucket, call.key, call.version))
     record = info.record
     elements = {
         "ETag": text("ETag", info.etag),

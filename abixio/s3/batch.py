@@ -36,6 +36,7 @@ async def delete_objects(call: Call) -> Response:
     metadata.refuse_unsupported(call.headers, (BYPASS,))
     _check_digest(call)
     bucket = await call.bucket()
+    bypass = bypasses(call, bucket)
     body = await call.document("Delete", MAX_DOCUMENT)
     doomed = [_doomed(child) for child in body.all("Object")]
     if not 1 <= len(doomed) <= MAX_KEYS:
@@ -46,19 +47,19 @@ async def delete_objects(call: Call) -> Response:
 
     async def one(each: Doomed) -> Fragment:
         async with turns:
-            return await _delete(call, bucket, each, quiet)
+            return await _delete(call, bucket, each, quiet, bypass)
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(one(each)) for each in doomed]
     return xml_answer(document("DeleteResult", *(task.result() for task in tasks)))
 
 
-async def _delete(call: Call, bucket: Bucket, doomed: Doomed, quiet: bool) -> Fragment:
+async def _delete(call: Call, bucket: Bucket, doomed: Doomed, quiet: bool, bypass: bool) -> Fragment:
     """What became of one key. Only what the server can answer for is an entry; a defect fails the request."""
     try:
         check_key(doomed.key)
         gone = await call.store.delete(bucket, doomed.key, conditions.for_delete(doomed.doom), doomed.version or None,
-                                       bypasses(call))
+                                       bypass)
     except AbixioError as error:
         return node("Error", text("Key", doomed.key), text("VersionId", doomed.version or None), *headline(from_exception(error)))
     if quiet:

@@ -7,7 +7,7 @@ from typing import Final
 from abixio.config import KIB
 from abixio.errors import BucketExists
 from abixio.message import Response
-from abixio.s3 import locking
+from abixio.s3 import locking, ownership, tagging
 from abixio.s3.call import Call, iso_date, xml_answer
 from abixio.s3.errors import S3Error
 from abixio.s3.hosts import REGION
@@ -15,7 +15,7 @@ from abixio.s3.listing import decode_token, encode_token
 from abixio.s3.metadata import FTT, META, refuse_unsupported
 from abixio.s3.names import check_bucket_name
 from abixio.s3.versioning import LOCKABLE, SETTING
-from abixio.s3.xml import Fragment, document, escape, node, text
+from abixio.s3.xml import Fragment, Node, document, escape, node, text
 from abixio.store.types import Bucket
 
 MAX_CONFIGURATION: Final = 64 * KIB
@@ -53,17 +53,19 @@ async def list_buckets(call: Call) -> Response:
 
 
 async def create_bucket(call: Call) -> Response:
-    refuse_unsupported(call.headers, (locking.ENABLE,), no_lists="InvalidBucketAclWithObjectOwnership")
+    settings = ownership.from_header(call.headers)
+    lists = settings.get(ownership.SETTING, ownership.ENFORCED) != ownership.ENFORCED
+    no_lists = "NotImplemented" if lists else "InvalidBucketAclWithObjectOwnership"
+    refuse_unsupported(call.headers, (locking.ENABLE,), no_lists)
     check_bucket_name(call.bucket_name)
-    if call.headers.get("x-amz-object-ownership", "BucketOwnerEnforced") != "BucketOwnerEnforced":
-        raise S3Error("NotImplemented", Header="x-amz-object-ownership")
-    settings: dict[str, str] = {}
     if call.headers.get(locking.ENABLE, "").lower() == "true":
         settings |= {LOCKABLE: "", SETTING: "Enabled"}
     ftt = call.headers.get(META + FTT)
     if ftt is not None:
         settings["ftt"] = _fault_tolerance(ftt, call.store.n)
-    settings["region"] = await _asked_region(call)
+    configuration = await _configuration(call)
+    settings |= tagging.at_creation(configuration)
+    settings["region"] = _asked_region(call, configuration)
     answer = Response(200, [("Location", _location(call, settings["region"]))])
     try:
         await call.store.create_bucket(call.bucket_name, call.owner.id, settings)
@@ -96,11 +98,11 @@ def _location(call: Call, region: str) -> str:
     return "/" + call.bucket_name if region == CLASSIC else call.place.rstrip("/") + "/"
 
 
-async def _asked_region(call: Call) -> str:
+def _asked_region(call: Call, configuration: Node) -> str:
     """The region that the body names. Amazon has an endpoint for each, which creates buckets in its own; and one that serves
     all, which belongs to `us-east-1`. Here a client that signs for a region is taken to be at the endpoint of that one."""
     own, strict, endpoint = call.config.region, call.config.strict_region, call.identity.region
-    wanted = await _named_region(call)
+    wanted = (configuration.text("LocationConstraint") or "").strip()
     if not wanted:
         if strict and own != CLASSIC:
             raise S3Error("IllegalLocationConstraintException")
@@ -118,14 +120,15 @@ async def _asked_region(call: Call) -> str:
     )
 
 
-async def _named_region(call: Call) -> str:
+async def _configuration(call: Call) -> Node:
+    """The document of the request, which may be left out."""
     if call.request.body.length == 0:
-        return ""
+        return Node("CreateBucketConfiguration")
     configuration = await call.document("CreateBucketConfiguration", MAX_CONFIGURATION)
     for child in configuration.children:
-        if child.name != "LocationConstraint" and (child.value.strip() or child.children):
+        if child.name not in ("LocationConstraint", "Tags") and (child.value.strip() or child.children):
             raise S3Error("NotImplemented", f"{child.name} of a bucket is not implemented.")
-    return (configuration.text("LocationConstraint") or "").strip()
+    return configuration
 
 
 async def _check_recreation(call: Call) -> None:

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from abixio.config import Config
 from abixio.message import Request, Response
 from abixio.s3.documents import Documents
+from abixio.s3.envelope import Keys, NoKeys
 from abixio.s3.errors import S3Error
 from abixio.s3.payload_checks import SIZES
 from abixio.s3.sigv4 import Identity
@@ -22,6 +23,7 @@ from abixio.store.record import Record
 from abixio.store.types import Bucket, StoreAPI
 
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,18}")
+_NO_KEYS: Final = NoKeys()
 MAX_INT: Final = 2**31 - 1
 """S3 reads page sizes and markers as 32-bit integers."""
 CHECKSUMS: Final = tuple(SIZES)
@@ -57,6 +59,7 @@ class Call:
     store: StoreAPI
     config: Config
     documents: Documents
+    keys: Keys = _NO_KEYS
 
     @property
     def headers(self) -> Mapping[str, str]:

@@ -11,12 +11,12 @@ from typing import Final, NamedTuple
 from abixio.config import MAX_OBJECT
 from abixio.errors import DataLost, IsDeleteMarker, NoSuchBucket, NoSuchKey
 from abixio.message import Buffer, Response
-from abixio.s3 import conditions, metadata
+from abixio.s3 import conditions, customer_keys, encryption, lifecycle, metadata
 from abixio.s3.call import CHECKSUMS, Call, check_owner, checksum_elements, iso_date, quoted, xml_answer
 from abixio.s3.errors import S3Error, from_exception, of_copy_source
 from abixio.s3.multipart import part_number, upload_algorithm
 from abixio.s3.names import check_key, decode_path
-from abixio.s3.objects import put_spec
+from abixio.s3.objects import UPLOADING, put_spec
 from abixio.s3.payload_checks import DEFAULT
 from abixio.s3.ranges import Span, parse_copy
 from abixio.s3.versioning import is_versioned, version_headers
@@ -94,7 +94,9 @@ async def copy_object(call: Call) -> Response:
                           f"source: {MAX_OBJECT}")
         spec = _spec(call, bucket, source, replaces)
         current = place.version is None or not is_versioned(bucket)
-        if current and place[:2] == (bucket.name, call.key) and not (replaces or _changes(spec, source, chosen)):
+        if current and place[:2] == (bucket.name, call.key) and not (
+            replaces or _changes(spec, source, chosen) or encryption.changes(call, source.record, spec.seal)
+        ):
             raise S3Error("InvalidRequest", _SELF)
         body = ReaderSource(reader, Span(0, source.size), [chosen] if chosen else _known(source))
         await body.begin()
@@ -104,15 +106,16 @@ async def copy_object(call: Call) -> Response:
     return xml_answer(document(
         "CopyObjectResult", text("LastModified", iso_date(info.modified)), text("ETag", quoted(info.etag)),
         *checksum_elements(info.record.checksums, "FULL_OBJECT"),
-    ), [*version_headers(bucket, info), *_source_version(reader)])
+    ), [*version_headers(bucket, info), *_source_version(reader), *encryption.shown_to_writer(call, info.record),
+        *await lifecycle.expiration(call, bucket, info)])
 
 
 async def upload_part_copy(call: Call) -> Response:
-    metadata.refuse_unsupported(call.headers)
+    metadata.refuse_unsupported(call.headers, encryption.COPYING)
     place, number = parse_source(call.headers[HEADER]), part_number(call)
     bucket = await call.bucket()
     upload = await call.store.upload(bucket, call.key, call.query["uploadId"])
-    algorithm = upload_algorithm(upload)
+    algorithm, seal = upload_algorithm(upload), encryption.part_seal(call, bucket, upload)
     reader = await _open(call, place)
     try:
         wanted = call.headers.get("x-amz-copy-source-range")
@@ -121,13 +124,13 @@ async def upload_part_copy(call: Call) -> Response:
             raise S3Error("EntityTooLarge", ProposedSize=span.length, MaxSizeAllowed=MAX_OBJECT)
         source = ReaderSource(reader, span, [algorithm])
         await source.begin()
-        part = await call.store.put_part(bucket, call.key, upload.id, number, source)
+        part = await call.store.put_part(bucket, call.key, upload.id, number, source, seal=seal)
     finally:
         await reader.aclose()
     return xml_answer(document(
         "CopyPartResult", text("LastModified", iso_date(part.modified)), text("ETag", quoted(part.etag)),
         *checksum_elements(part.checksums),
-    ), _source_version(reader))
+    ), [*_source_version(reader), *encryption.shown_to_owner(call, upload.record)])
 
 
 def parse_source(header: str) -> Place:
@@ -149,7 +152,8 @@ async def _open(call: Call, place: Place) -> Reader:
     try:
         bucket: Bucket = await call.store.bucket(place.bucket)
         check_owner(bucket, call.headers.get("x-amz-source-expected-bucket-owner"))
-        reader = await call.store.open(bucket, place.key, place.version)
+        unlock = encryption.unlocks(call, customer_keys.OF_SOURCE)
+        reader = await call.store.open(bucket, place.key, place.version, unlock)
     except IsDeleteMarker as error:
         raise of_copy_source(error) from error
     except (NoSuchBucket, NoSuchKey) as error:
@@ -205,7 +209,8 @@ def _spec(call: Call, bucket: Bucket, source: ObjectInfo, replaces: bool) -> Put
     # The copy of an object whose ETag is an MD5 has the same ETag, which is what clients compare; for that it must be
     # computed also where the copy alone would get the fast form.
     real_md5 = call.config.etag == "auto" and _MD5.fullmatch(source.etag) is not None
-    spec = replace(put_spec(call, bucket, found), real_md5=real_md5)
+    spec = replace(put_spec(call, bucket, found, UPLOADING | encryption.COPYING), real_md5=real_md5)
+    spec = replace(spec, seal=encryption.copy_seal(call, bucket, source.record, spec.seal))
     retagged = call.headers.get("x-amz-tagging-directive") == "REPLACE"
     return spec if retagged else replace(spec, tags=source.record.tags)
 

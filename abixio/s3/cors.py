@@ -25,6 +25,8 @@ CONFIG: Final = "cors"
 MAX_DOCUMENT: Final = 64 * KIB
 """S3's limit for the document."""
 MAX_RULES: Final = 100
+MAX_ID: Final = 255
+"""Characters, as S3."""
 METHODS: Final = ("GET", "PUT", "HEAD", "POST", "DELETE")
 _VARY: Final = "Origin, Access-Control-Request-Headers, Access-Control-Request-Method"
 _REFUSED: Final = (
@@ -107,8 +109,11 @@ def _rule(element: Node) -> Rule:
     age = (element.text("MaxAgeSeconds") or "").strip()
     if age and not (age.isascii() and age.isdigit() and len(age) <= 10 and int(age) <= MAX_INT):
         raise S3Error("MalformedXML")
+    id = (element.text("ID") or "").strip()
+    if len(id) > MAX_ID:
+        raise S3Error("InvalidRequest", f"ID length should not exceed {MAX_ID} characters.")
     return Rule(found["AllowedOrigin"], found["AllowedMethod"], found["AllowedHeader"], found["ExposeHeader"],
-                int(age) if age else None, (element.text("ID") or "").strip())
+                int(age) if age else None, id)
 
 
 def _element(rule: Rule) -> Fragment:
@@ -127,12 +132,12 @@ def _decode(kept: str) -> list[Rule]:
 # ---- requests --------------------------------------------------------------------------------------------------------
 async def preflight(store: StoreAPI, request: Request, target: Target) -> Response:
     """OPTIONS: what a browser asks before it lets a page of another origin send a request. It is never signed, and says
-    nothing but what the rules of the bucket say. AccessForbidden, or InvalidRequest for what is no question of a browser."""
+    nothing but what the rules of the bucket say. AccessForbidden, or BadRequest for what is no question of a browser."""
     origin, method = request.headers.get("origin"), request.headers.get("access-control-request-method")
     if not origin:
-        raise S3Error("InvalidRequest", "Insufficient information. Origin request header needed.")
+        raise S3Error("BadRequest", "Insufficient information. Origin request header needed.")
     if method not in METHODS:
-        raise S3Error("InvalidRequest", f"Invalid Access-Control-Request-Method: {method or 'null'}")
+        raise S3Error("BadRequest", f"Invalid Access-Control-Request-Method: {method or 'null'}")
     kind = "OBJECT" if target.key else "BUCKET"
     rules = await _rules(store, target.bucket)
     if not rules:

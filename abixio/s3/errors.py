@@ -40,12 +40,14 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     ),
     "InvalidBucketName": (400, "The specified bucket is not valid."),
     "InvalidDigest": (400, "The Content-MD5 you specified was invalid."),
+    "InvalidEncryptionAlgorithmError": (400, "The Encryption request you specified is not valid. Supported value: AES256."),
     "InvalidLocationConstraint": (400, "The specified location-constraint is not valid"),
     "InvalidPart": (
         400, "One or more of the specified parts could not be found.  The part may not have been uploaded, "
         "or the specified entity tag may not match the part's entity tag."
     ),
     "InvalidPartOrder": (400, "The list of parts was not in ascending order. Parts must be ordered by part number."),
+    "InvalidPolicyDocument": (400, "The content of the form does not meet the conditions specified in the policy document."),
     "InvalidRedirectLocation": (
         400, "The website redirect location must have a prefix of 'http://' or 'https://' or '/'."
     ),
@@ -53,14 +55,20 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "InvalidStorageClass": (400, "The storage class you specified is not valid"),
     "InvalidTag": (400, "The tag provided was not a valid tag."),
     "InvalidToken": (400, "The provided token is malformed or otherwise invalid."),
+    "InvalidWriteOffset": (400, "The write offset value that you specified does not match the current object size."),
     "InvalidURI": (400, "Couldn't parse the specified URI."),
+    "KMS.NotFoundException": (
+        400, "The request was rejected because the specified entity or resource could not be found."
+    ),
     "KeyTooLongError": (400, "Your key is too long"),
     "MalformedACLError": (400, "The XML you provided was not well-formed or did not validate against our published schema"),
+    "MalformedPOSTRequest": (400, "The body of your POST request is not well-formed multipart/form-data."),
     "MalformedTrailerError": (
         400, "The request contained trailing data that was not well-formed or did not conform to our published schema."
     ),
     "MalformedXML": (400, "The XML you provided was not well-formed or did not validate against our published schema"),
     "MaxMessageLengthExceeded": (400, "Your request was too large."),
+    "MaxPostPreDataLengthExceededError": (400, "Your POST request fields preceding the upload file were too large."),
     "MetadataTooLarge": (400, "Your metadata headers exceed the maximum allowed metadata size"),
     "MissingRequestBodyError": (400, "Request body is empty."),
     "MissingSecurityHeader": (400, "Your request was missing a required header"),
@@ -69,6 +77,13 @@ CODES: Final[dict[str, tuple[int, str]]] = {
         400, "Your socket connection to the server was not read from or written to within the timeout period. "
         "Idle connections will be closed."
     ),
+    "TooManyParts": (
+        400, "You have attempted to add more parts than the maximum of 10000 that are allowed for this object. You can use the "
+        "CopyObject operation to copy this object to another and then add more data to the newly copied object."
+    ),
+    "TooManyConfigurations": (
+        400, "You are attempting to create a new configuration but have already reached the 1,000-configuration limit."
+    ),
     "UnexpectedContent": (400, "This request does not support content"),
     "XAmzContentSHA256Mismatch": (400, "The provided 'x-amz-content-sha256' header does not match what was computed."),
     # ---- 403: who are you --------------------------------------------------------------------------------------------
@@ -76,11 +91,13 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "AccessForbidden": (403, "CORSResponse: CORS is not enabled for this bucket."),
     "InvalidAccessKeyId": (403, "The AWS Access Key Id you provided does not exist in our records."),
     "InvalidChunkSizeError": (403, "Only the last chunk is allowed to have a size less than 8192 bytes"),
+    "InvalidObjectState": (403, "The operation is not valid for the object's storage class"),
     "RequestTimeTooSkewed": (403, "The difference between the request time and the current time is too large."),
     "SignatureDoesNotMatch": (
         403, "The request signature we calculated does not match the signature you provided. Check your key and signing method."
     ),
     # ---- 404 and 405: not there, not for this ------------------------------------------------------------------------
+    "MetadataConfigurationNotFound": (404, "The metadata configuration was not found"),
     "NoSuchBucket": (404, "The specified bucket does not exist"),
     "NoSuchBucketPolicy": (404, "The bucket policy does not exist"),
     "NoSuchCORSConfiguration": (404, "The CORS configuration does not exist"),
@@ -96,6 +113,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     ),
     "NoSuchVersion": (404, "The specified version does not exist."),
     "NoSuchWebsiteConfiguration": (404, "The specified bucket does not have a website configuration"),
+    "OwnershipControlsNotFoundError": (404, "The bucket ownership controls were not found"),
     "ObjectLockConfigurationNotFoundError": (404, "Object Lock configuration does not exist for this bucket"),
     "ReplicationConfigurationNotFoundError": (404, "The replication configuration was not found"),
     "ServerSideEncryptionConfigurationNotFoundError": (404, "The server side encryption configuration was not found"),
@@ -107,6 +125,9 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     ),
     "BucketAlreadyOwnedByYou": (409, "Your previous request to create the named bucket succeeded and you already own it."),
     "BucketNotEmpty": (409, "The bucket you tried to delete is not empty"),
+    "ConditionalRequestConflict": (
+        409, "The conditional request cannot succeed due to a conflicting operation against this resource."
+    ),
     "InvalidBucketState": (409, "The request is not valid with the current state of the bucket."),
     "MissingContentLength": (411, "You must provide the Content-Length HTTP header."),
     "PreconditionFailed": (412, "At least one of the pre-conditions you specified did not hold"),
@@ -122,6 +143,14 @@ CODES: Final[dict[str, tuple[int, str]]] = {
 """Code -> status and message. `InsufficientStorage` is the only one that Amazon does not have."""
 
 EMPTY_VERSION: Final = "Version id cannot be the empty string"
+KEY_NEEDED: Final = (
+    "The object was stored using a form of Server Side Encryption. The correct parameters must be provided to retrieve the "
+    "object."
+)
+WRONG_KEY: Final = (
+    "Requests specifying Server Side Encryption with Customer provided keys must provide the correct secret key."
+)
+KEY_UNKNOWN: Final = "The server's key file lacks the key that this object is encrypted with."
 UNAVAILABLE: Final = "Too few volumes answer right now to serve this request safely. Nothing was changed. Please try again."
 DATA_LOST: Final = "Too few intact shards of this object can be read right now. Please try again."
 UNKNOWN: Final = "The outcome of this write is not known yet; it will be resolved to all or nothing. Please try again."
@@ -156,6 +185,11 @@ SIMPLE: Final[tuple[tuple[type[Exception], str, str | None], ...]] = (
     (errors.IsDeleteMarker, "MethodNotAllowed", None),
     (errors.ObjectLocked, "AccessDenied", "Access Denied because object protected by object lock."),
     (errors.InvalidBucketState, "InvalidBucketState", None),
+    (errors.KeyNeeded, "InvalidRequest", KEY_NEEDED),
+    (errors.WrongKey, "AccessDenied", WRONG_KEY),
+    (errors.InvalidWriteOffset, "InvalidWriteOffset", None),
+    (errors.TooManyParts, "TooManyParts", None),
+    (errors.ConditionalConflict, "ConditionalRequestConflict", None),
     (errors.InvalidPartOrder, "InvalidPartOrder", None),
     (errors.Overloaded, "SlowDown", None),
     (errors.Unavailable, "ServiceUnavailable", UNAVAILABLE),
@@ -191,6 +225,10 @@ def from_exception(error: BaseException) -> S3Error:
                            ArgumentName="versionId", ArgumentValue=argument)
         case errors.IsDeleteMarker(args=(key, version, named, modified)):
             return _delete_marker(str(key), str(version), bool(named), int(modified))
+        case errors.CannotAppend():
+            return S3Error("InvalidRequest", f"Nothing can be appended to {argument}.")
+        case errors.KeyUnknown():
+            return S3Error("KMS.NotFoundException", f"Key '{argument}' does not exist") if argument else _key_unknown()
         case errors.InvalidPart():
             return _about_part("InvalidPart", error)
         case errors.PartTooSmall():
@@ -211,6 +249,10 @@ def _delete_marker(key: str, version: str, named: bool, modified: int) -> S3Erro
         return S3Error("NoSuchKey", headers=headers, Key=key)
     headers += [("Allow", "DELETE"), ("Last-Modified", formatdate(modified // 1000, usegmt=True))]
     return S3Error("MethodNotAllowed", headers=headers, ResourceType="DeleteMarker")
+
+
+def _key_unknown() -> S3Error:
+    return S3Error("InternalError", KEY_UNKNOWN)
 
 
 def of_copy_source(error: errors.IsDeleteMarker) -> S3Error:

@@ -5,6 +5,7 @@ What a lock forbids is enforced by the store, on every way to delete; here is wh
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from abixio.errors import ObjectLocked
 from abixio.message import Response
 from abixio.s3.call import Call, iso_date, xml_answer
 from abixio.s3.errors import S3Error
-from abixio.s3.versioning import LOCKABLE, SETTING
+from abixio.s3.versioning import LOCKABLE, SETTING, amend
 from abixio.s3.xml import Fragment, Node, document, node, text
 from abixio.store.record import Record
 from abixio.store.types import Bucket
@@ -37,6 +38,7 @@ _MODES: Final = frozenset({"GOVERNANCE", "COMPLIANCE"})
 _HOLDS: Final = frozenset({"ON", "OFF"})
 _MISSING: Final = "Bucket is missing Object Lock Configuration"
 _DAY: Final = 86_400_000
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(?:Z|[+-][0-9]{2}:?[0-9]{2})?")
 
 Lock = dict[str, str]
 """`mode` and `until` (ms since 1970), `hold`, as the record keeps them."""
@@ -113,14 +115,14 @@ async def put_object_retention(call: Call) -> Response:
     mode, until = (body.text("Mode") or "").strip(), (body.text("RetainUntilDate") or "").strip()
     if bool(mode) != bool(until) or (mode and mode not in _MODES):
         raise S3Error("MalformedXML")
-    new = {"mode": mode, "until": str(_future(until))} if mode else {}
+    new = {"mode": mode, "until": str(_future(until, in_document=True))} if mode else {}
     bypass = bypasses(call)
 
     def edit(record: Record) -> Record:
         _check_change(record.lock, new, bypass)
         return replace(record, lock={name: value for name, value in record.lock.items() if name == "hold"} | new)
 
-    await call.store.amend(bucket, call.key, call.version, edit)
+    await amend(call, bucket, edit)
     return Response(200)
 
 
@@ -129,9 +131,7 @@ async def put_object_legal_hold(call: Call) -> Response:
     status = ((await call.document("LegalHold", MAX_DOCUMENT)).text("Status") or "").strip()
     if status not in _HOLDS:
         raise S3Error("MalformedXML")
-    await call.store.amend(
-        bucket, call.key, call.version, lambda record: replace(record, lock={**record.lock, "hold": status})
-    )
+    await amend(call, bucket, lambda record: replace(record, lock={**record.lock, "hold": status}))
     return Response(200)
 
 
@@ -189,16 +189,31 @@ def lock_headers(record: Record) -> list[tuple[str, str]]:
     return found + ([(HOLD, lock["hold"])] if "hold" in lock else [])
 
 
-def bypasses(call: Call) -> bool:
-    """Whether the caller sets governance retention aside. The root credential may."""
-    return call.headers.get(BYPASS, "").lower() == "true"
+def bypasses(call: Call, bucket: Bucket | None = None) -> bool:
+    """Whether the caller sets governance retention aside. The root credential may. InvalidArgument for a delete from a bucket
+    that has no locks."""
+    asked = call.headers.get(BYPASS, "").lower() == "true"
+    if asked and bucket is not None and LOCKABLE not in bucket.settings:
+        raise S3Error("InvalidArgument", f"{BYPASS} is only applicable to Object Lock enabled buckets.", ArgumentName=BYPASS)
+    return asked
 
 
-def _future(value: str) -> int:
-    """A date of ISO 8601, ms since 1970."""
+def check_digest(lock: Mapping[str, str], has_one: bool) -> None:
+    """InvalidRequest for an upload that will be locked and could have been damaged on its way, since nobody could replace it."""
+    if lock and not has_one:
+        raise S3Error("InvalidRequest", "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with "
+                      "Object Lock parameters")
+
+
+def _future(value: str, in_document: bool = False) -> int:
+    """A date of ISO 8601, ms since 1970. In a document anything else is not of its schema."""
     try:
+        if not _DATE.fullmatch(value):
+            raise ValueError(value)
         date = datetime.fromisoformat(value)
     except ValueError:
+        if in_document:
+            raise S3Error("MalformedXML") from None
         raise S3Error("InvalidArgument", "The retain until date must be provided in ISO 8601 format", ArgumentName=UNTIL,
                       ArgumentValue=value) from None
     ms = int((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() * 1000)

@@ -11,7 +11,7 @@ from typing import Final
 from abixio.config import MAX_PARTS, MIB
 from abixio.errors import NoSuchUpload
 from abixio.message import Response
-from abixio.s3 import conditions, metadata
+from abixio.s3 import conditions, customer_keys, encryption, lifecycle, metadata
 from abixio.s3.call import CHECKSUMS, Call, checksum_elements, iso_date, quoted, xml_answer
 from abixio.s3.errors import S3Error
 from abixio.s3.objects import put_spec
@@ -48,24 +48,25 @@ async def create_multipart_upload(call: Call) -> Response:
     headers = [("x-amz-checksum-algorithm", algorithm), ("x-amz-checksum-type", kind)] if algorithm else []
     return xml_answer(document(
         "InitiateMultipartUploadResult", text("Bucket", call.bucket_name), text("Key", call.key), text("UploadId", upload.id),
-    ), headers)
+    ), headers + encryption.shown_to_writer(call, upload.record) + await lifecycle.abort_date(call, bucket, upload.initiated))
 
 
 async def upload_part(call: Call) -> Response:
-    metadata.refuse_unsupported(call.headers)
+    metadata.refuse_unsupported(call.headers, encryption.HEADERS)
     number = part_number(call)
     source = payload_source(call.request, call.identity)
     bucket = await call.bucket()
     upload = await call.store.upload(bucket, call.key, call.query["uploadId"])
+    seal = encryption.part_seal(call, bucket, upload)
     _agree(upload, source)
-    part = await call.store.put_part(bucket, call.key, call.query["uploadId"], number, source, has_content_md5(call.request))
+    part = await call.store.put_part(bucket, call.key, upload.id, number, source, has_content_md5(call.request), seal)
     # With two of them, the first is the client's, and the other one nobody asked for.
     sums = [("x-amz-checksum-" + name, value) for name, value in islice(part.checksums.items(), 1)]
-    return Response(200, [("ETag", quoted(part.etag)), *sums])
+    return Response(200, [("ETag", quoted(part.etag)), *sums, *encryption.shown_to_owner(call, upload.record)])
 
 
 async def complete_multipart_upload(call: Call) -> Response:
-    metadata.refuse_unsupported(call.headers)
+    metadata.refuse_unsupported(call.headers, customer_keys.HEADERS)
     condition = conditions.for_write(call.headers)
     bucket = await call.bucket()
     if call.request.body.length == 0:
@@ -82,7 +83,7 @@ async def complete_multipart_upload(call: Call) -> Response:
     return xml_answer(document(
         "CompleteMultipartUploadResult", text("Location", call.place), text("Bucket", bucket.name), text("Key", call.key),
         text("ETag", quoted(info.etag)), *checksum_elements(record.checksums, record.checksum_type or COMPOSITE),
-    ), version_headers(bucket, info))
+    ), [*version_headers(bucket, info), *encryption.shown(record), *await lifecycle.expiration(call, bucket, info)])
 
 
 async def abort_multipart_upload(call: Call) -> Response:
@@ -108,7 +109,7 @@ async def list_parts(call: Call) -> Response:
         *asked_checksum(upload),
         *(node("Part", text("PartNumber", part.number), text("LastModified", iso_date(part.modified)),
                text("ETag", quoted(part.etag)), text("Size", part.size), *_part_sums(upload, part)) for part in parts),
-    ))
+    ), await lifecycle.abort_date(call, bucket, upload.initiated))
 
 
 def part_number(call: Call) -> int:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Final, NamedTuple
 
 from abixio.config import KIB, MAX_PARTS
+from abixio.errors import IsDeleteMarker, NoSuchKey
 from abixio.message import Buffer, Response
-from abixio.s3 import conditions, locking, metadata, ranges, tagging
+from abixio.s3 import conditions, encryption, lifecycle, locking, metadata, ownership, ranges, tagging
 from abixio.s3.call import Call, checksum_headers, http_date, quoted
 from abixio.s3.errors import S3Error
 from abixio.s3.payload import has_content_md5, payload_source
 from abixio.s3.payload_checks import DEFAULT
 from abixio.s3.ranges import Span
 from abixio.s3.versioning import is_versioned, version_headers
+from abixio.store.composite import COMBINABLE
 from abixio.store.types import Bucket, ObjectInfo, PutSpec, Reader
 
 ONE_WRITE: Final = 64 * KIB
@@ -21,6 +23,11 @@ ONE_WRITE: Final = 64 * KIB
 
 KEPT: Final = locking.HEADERS | {tagging.HEADER}
 """Headers of uploads that ask for more than storing bytes, and get it."""
+UPLOADING: Final = KEPT | encryption.HEADERS
+"""The same, with those that an append cannot follow: it goes on as the object began."""
+OFFSET: Final = "x-amz-write-offset-bytes"
+MAX_OFFSET: Final = 2**63 - 1
+"""S3 reads it as a 64-bit integer."""
 _NOT_MODIFIED: Final = frozenset({"ETag", "Last-Modified", "Cache-Control", "Expires", "x-amz-version-id"})
 """What a 304 repeats of the 200 (RFC 9110, 15.4.5)."""
 
@@ -51,10 +58,10 @@ class ObjectStream:
 async def get_object(call: Call) -> Response:
     _check_read(call)
     bucket = await call.bucket()
-    reader = await call.store.open(bucket, call.key, call.version)
+    reader = await call.store.open(bucket, call.key, call.version, encryption.unlocks(call))
     streams = False
     try:
-        plan = _plan(call, bucket, reader.info)
+        plan = await _plan(call, bucket, reader.info)
         if plan.span.length > ONE_WRITE:
             streams = True
             return Response(plan.status, plan.headers, ObjectStream(reader, plan.span))
@@ -68,20 +75,50 @@ async def get_object(call: Call) -> Response:
 async def head_object(call: Call) -> Response:
     _check_read(call)
     bucket = await call.bucket()
-    plan = _plan(call, bucket, await call.store.head(bucket, call.key, call.version))
+    plan = await _plan(call, bucket, encryption.opened(call, await call.store.head(bucket, call.key, call.version)))
     if plan.status != 304:
         plan.headers.append(("Content-Length", str(plan.span.length)))
     return Response(plan.status, plan.headers)
 
 
 async def put_object(call: Call) -> Response:
+    if OFFSET in call.headers:
+        return await append_object(call)
     bucket = await call.bucket()
     spec = put_spec(call, bucket, metadata.read(call.headers))
     source = payload_source(call.request, call.identity)
+    locking.check_digest(spec.lock, source.checksum is not None or spec.real_md5)
     if source.checksum is None:
         source.add_checksum(DEFAULT)
     info = await call.store.put(bucket, call.key, spec, source)
-    return Response(200, [("ETag", quoted(info.etag)), *version_headers(bucket, info), *checksum_headers(info.record)])
+    headers = [("ETag", quoted(info.etag)), *version_headers(bucket, info), *checksum_headers(info.record)]
+    headers += encryption.shown_to_writer(call, info.record)
+    return Response(200, headers + await lifecycle.expiration(call, bucket, info))
+
+
+async def append_object(call: Call) -> Response:
+    """PutObject with x-amz-write-offset-bytes. A checksum of the kind that the object has is computed, so that it keeps one."""
+    offset = call.header_integer(OFFSET, -1, 0, MAX_OFFSET)
+    if offset < 0:
+        raise S3Error("InvalidArgument", ArgumentName=OFFSET, ArgumentValue=call.headers[OFFSET])
+    bucket = await call.bucket()
+    spec = put_spec(call, bucket, metadata.read(call.headers), {*KEPT, OFFSET})
+    source = payload_source(call.request, call.identity)
+    wanted = await _kept_checksum(call, bucket)
+    if source.checksum != wanted:
+        source.add_checksum(wanted)
+    info = await call.store.append(bucket, call.key, spec, offset, source)
+    headers = [("ETag", quoted(info.etag)), ("x-amz-object-size", str(info.size)), *checksum_headers(info.record)]
+    return Response(200, headers + encryption.shown(info.record))
+
+
+async def _kept_checksum(call: Call, bucket: Bucket) -> str:
+    """The algorithm of the object's checksum, if it can go on with what is appended."""
+    try:
+        known = (await call.store.head(bucket, call.key)).record.checksums
+    except (NoSuchKey, IsDeleteMarker):
+        known = {}
+    return next((name for name in known if name in COMBINABLE), DEFAULT)
 
 
 async def delete_object(call: Call) -> Response:
@@ -90,7 +127,7 @@ async def delete_object(call: Call) -> Response:
     doom = conditions.Doom(get("if-match"), get(conditions.MODIFIED), get(conditions.SIZE))
     condition = conditions.for_delete(doom, conditions.read(call.headers))
     bucket = await call.bucket()
-    gone = await call.store.delete(bucket, call.key, condition, call.version, locking.bypasses(call))
+    gone = await call.store.delete(bucket, call.key, condition, call.version, locking.bypasses(call, bucket))
     headers = [("x-amz-delete-marker", "true")] if gone is not None and gone.marker else []
     if call.version is not None:
         headers.append(("x-amz-version-id", call.version))
@@ -99,32 +136,36 @@ async def delete_object(call: Call) -> Response:
     return Response(204, headers)
 
 
-def put_spec(call: Call, bucket: Bucket, found: metadata.Metadata) -> PutSpec:
-    """What PutObject, CopyObject and CreateMultipartUpload have in common, checked."""
-    metadata.refuse_unsupported(call.headers, KEPT)
+def put_spec(call: Call, bucket: Bucket, found: metadata.Metadata, known: Collection[str] = UPLOADING) -> PutSpec:
+    """What PutObject, CopyObject and CreateMultipartUpload have in common, checked. `known`: headers that ask for more than
+    storing bytes, and get it."""
+    metadata.refuse_unsupported(call.headers, known, ownership.no_lists(bucket))
     return PutSpec(
         owner=call.owner.id, headers=found.headers, meta=found.meta, ftt=found.ftt,
         real_md5=has_content_md5(call.request), condition=conditions.for_write(call.headers),
         tags=tagging.from_header(call.headers), lock=locking.from_headers(call.headers, bucket),
+        seal=encryption.seal_for(call, bucket),
     )
 
 
 def _check_read(call: Call) -> None:
-    metadata.refuse_unsupported(call.headers)
+    metadata.refuse_unsupported(call.headers, encryption.HEADERS)
     if "partNumber" in call.query:
         call.integer("partNumber", 0, 1, MAX_PARTS)
         if "range" in call.headers:
             raise S3Error("InvalidRequest", "Cannot specify both Range header and partNumber query parameter")
 
 
-def _plan(call: Call, bucket: Bucket, info: ObjectInfo) -> Plan:
+async def _plan(call: Call, bucket: Bucket, info: ObjectInfo) -> Plan:
     """Conditions first, then the part or range, as RFC 9110 13.2.2 orders them."""
     headers = [("ETag", quoted(info.etag)), ("Last-Modified", http_date(info.modified)), ("Accept-Ranges", "bytes")]
     headers += version_headers(bucket, info) + metadata.answer(info, call.query) + locking.lock_headers(info.record)
+    headers += encryption.shown_to_owner(call, info.record)
     if info.record.tags:
         headers.append(("x-amz-tagging-count", str(len(info.record.tags))))
     if not conditions.check_read(conditions.read(call.headers), info):
         return Plan(304, [pair for pair in headers if pair[0] in _NOT_MODIFIED], Span(0, 0))
+    headers += await lifecycle.expiration(call, bucket, info)
     if "partNumber" in call.query:
         return _part(call, info, headers)
     wanted = call.headers.get("range")

@@ -14,21 +14,29 @@ from abixio.errors import AbixioError
 from abixio.message import Request, Response
 from abixio.s3 import (
     acl,
+    archive,
     attributes,
     batch,
+    bucket_encryption,
     buckets,
     copy,
     cors,
+    filed,
+    lifecycle,
     listing,
     locking,
     multipart,
     objects,
+    ownership,
+    posting,
+    settings,
     tagging,
     unset,
     versioning,
 )
 from abixio.s3.call import CHECKSUMS, Call, Handler, root_owner
 from abixio.s3.documents import Documents
+from abixio.s3.envelope import Keys, NoKeys
 from abixio.s3.errors import HOST_ID, S3Error, from_exception, response
 from abixio.s3.hosts import Hosts
 from abixio.s3.names import Target, check_asked_name, check_key, parse_target
@@ -43,13 +51,22 @@ SERVER: Final = ("Server", "abixio")
 
 HANDLERS: Final[Mapping[str, Handler]] = {
     **unset.HANDLERS,
+    **settings.HANDLERS,
+    **filed.HANDLERS,
+    **ownership.HANDLERS,
     "ListBuckets": buckets.list_buckets,
     "CreateBucket": buckets.create_bucket,
     "HeadBucket": buckets.head_bucket,
     "DeleteBucket": buckets.delete_bucket,
+    "GetBucketEncryption": bucket_encryption.get_bucket_encryption,
+    "PutBucketEncryption": bucket_encryption.put_bucket_encryption,
+    "DeleteBucketEncryption": bucket_encryption.delete_bucket_encryption,
     "GetBucketCors": cors.get_bucket_cors,
     "PutBucketCors": cors.put_bucket_cors,
     "DeleteBucketCors": cors.delete_bucket_cors,
+    "GetBucketLifecycleConfiguration": lifecycle.get_bucket_lifecycle,
+    "PutBucketLifecycleConfiguration": lifecycle.put_bucket_lifecycle,
+    "DeleteBucketLifecycle": lifecycle.delete_bucket_lifecycle,
     "GetBucketTagging": tagging.get_bucket_tagging,
     "PutBucketTagging": tagging.put_bucket_tagging,
     "DeleteBucketTagging": tagging.delete_bucket_tagging,
@@ -76,8 +93,10 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     "GetObjectAttributes": attributes.get_object_attributes,
     "GetObjectAcl": acl.get_object_acl,
     "PutObjectAcl": acl.put_object_acl,
+    "PostObject": posting.no_form,
     "PutObject": objects.put_object,
     "DeleteObject": objects.delete_object,
+    "RestoreObject": archive.restore_object,
     "DeleteObjects": batch.delete_objects,
     "CopyObject": copy.copy_object,
     "CreateMultipartUpload": multipart.create_multipart_upload,
@@ -106,12 +125,13 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 class S3Service:
     """Application over a store."""
 
-    def __init__(self, store: StoreAPI, credentials: Mapping[str, str], config: Config) -> None:
+    def __init__(self, store: StoreAPI, credentials: Mapping[str, str], config: Config, keys: Keys | None = None) -> None:
         self._store = store
         self._credentials = credentials
         self._config = config
         self._region = config.region if config.strict_region else None
         self._documents = Documents()
+        self._keys = keys or NoKeys()
         self._hosts = Hosts(config.domains, config.region)
         self._proxies = Proxies(config.trusted_proxies) if config.trusted_proxies else None
         self._verified = Verified()
@@ -119,6 +139,7 @@ class S3Service:
 
     async def __call__(self, request: Request) -> Response:
         target: Target | None = None
+        identity: Identity | None
         try:
             if self._proxies is not None:
                 self._proxies.apply(request)
@@ -129,8 +150,8 @@ class S3Service:
                 target = parse_target(request.target, self._hosts.bucket(request.headers.get("host", "")))
                 if request.method == "OPTIONS":
                     return self._signed(request, await cors.preflight(self._store, request, target))
-                identity = self._first(request, target)
-            answer = await self._answer(request, target, identity)
+                identity = None if posting.is_form(request, target) else self._first(request, target)
+            answer = await (self._post(request, target) if identity is None else self._answer(request, target, identity))
             self._signed(request, answer)
         except AbixioError as error:
             answer = self._refusal(error, request, target)
@@ -170,10 +191,19 @@ class S3Service:
         handler = HANDLERS.get(operation)
         if handler is None:
             raise S3Error("NotImplemented", f"{operation} is not implemented.")
-        return await handler(Call(
+        return await handler(self._call(request, target, identity))
+
+    async def _post(self, request: Request, target: Target) -> Response:
+        """A form, which a policy inside it signs."""
+        check_asked_name(target.bucket)
+        post = await posting.read_post(request, target.bucket, self._credentials, self._region, time.time())
+        return await posting.post_object(self._call(request, target, post.identity), post)
+
+    def _call(self, request: Request, target: Target, identity: Identity) -> Call:
+        return Call(
             request, target.bucket, target.key, target.params, identity, self._owners[identity.access_key],
-            self._store, self._config, self._documents,
-        ))
+            self._store, self._config, self._documents, self._keys,
+        )
 
     def _identify(self, request: Request, target: Target) -> Identity:
         """Who sent it. From here on the request has all that was signed as headers, wherever it came."""

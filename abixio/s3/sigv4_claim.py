@@ -103,7 +103,7 @@ def _claim_of_header(request: Request, header: str, region: str | None, now: flo
             raise S3Error(HEADER_CODE, f"{HEADER_PREFIX}missing {name}.")
     if len(pairs) > len(HEADER_NAMES):
         raise S3Error(HEADER_CODE, f"{HEADER_PREFIX}more than {', '.join(HEADER_NAMES)}.")
-    access_key, date, place = _credential(parts["Credential"], region, HEADER_CODE, HEADER_PREFIX)
+    access_key, date, place = read_credential(parts["Credential"], region, HEADER_CODE, HEADER_PREFIX)
     signed = _signed_headers(parts["SignedHeaders"])
     if not signed:
         raise S3Error(HEADER_CODE, f"{HEADER_PREFIX}the SignedHeaders are mal-formed.")
@@ -134,7 +134,7 @@ def _claim_of_query(request: Request, params: Mapping[str, str], region: str | N
         )
     if algorithm != ALGORITHM:
         raise S3Error(QUERY_CODE, f'X-Amz-Algorithm only supports "{ALGORITHM}"')
-    access_key, date, place = _credential(credential, region, QUERY_CODE, QUERY_CREDENTIAL)
+    access_key, date, place = read_credential(credential, region, QUERY_CODE, QUERY_CREDENTIAL)
     signed = _signed_headers(names)
     if not signed:
         raise S3Error(QUERY_CODE, "Error parsing the X-Amz-SignedHeaders parameter")
@@ -169,7 +169,7 @@ def _payload_of_query(headers: Mapping[str, str], params: Mapping[str, str], sig
     return covered, header
 
 
-def _credential(credential: str, region: str | None, code: str, prefix: str) -> tuple[str, str, str]:
+def read_credential(credential: str, region: str | None, code: str, prefix: str) -> tuple[str, str, str]:
     """Access key, date and region of `<access key>/<date>/<region>/s3/aws4_request`."""
     parts = credential.rsplit("/", 4)
     if len(parts) != 5:

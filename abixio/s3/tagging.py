@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final
+from unicodedata import category
 
 from msgspec.structs import replace
 
 from abixio.config import KIB
+from abixio.errors import IsDeleteMarker
 from abixio.message import Response
 from abixio.s3.call import Call, xml_answer
 from abixio.s3.errors import S3Error
 from abixio.s3.names import query_pairs
-from abixio.s3.versioning import version_headers
+from abixio.s3.versioning import amend, version_headers
 from abixio.s3.xml import Fragment, Node, document, node, text
 from abixio.store.record import Record
 
@@ -28,8 +30,10 @@ MAX_VALUE: Final = 256
 MAX_DOCUMENT: Final = 256 * KIB
 """50 tags of 384 characters, each of which may be written as a reference, and the elements around them."""
 _CONFIG: Final = "tagging"
-_ALLOWED: Final = re.compile(r"[\w\s+\-=.:/@]*")
-"""Letters, digits, spaces and these signs of any language."""
+AT_CREATION: Final = "tags"
+"""The bucket setting with the tags that a bucket was created with; tags that are put later stand before it."""
+_SIGNS: Final = frozenset("_.:/=+-@")
+"""Besides the letters, digits and spaces of all languages."""
 
 Tags = dict[str, str]
 
@@ -44,15 +48,17 @@ async def get_object_tagging(call: Call) -> Response:
 async def put_object_tagging(call: Call) -> Response:
     bucket = await call.bucket()
     tags = from_document(await call.document("Tagging", MAX_DOCUMENT), OF_OBJECT)
-    info = await call.store.amend(bucket, call.key, call.version, lambda record: _tagged(record, tags))
+    info = await amend(call, bucket, lambda record: _tagged(record, tags))
     return Response(200, version_headers(bucket, info))
 
 
 async def delete_object_tagging(call: Call) -> Response:
     bucket = await call.bucket()
-    info = await call.store.head(bucket, call.key, call.version)
-    if info.record.tags:
-        info = await call.store.amend(bucket, call.key, call.version, lambda record: _tagged(record, {}))
+    with suppress(IsDeleteMarker):
+        info = await call.store.head(bucket, call.key, call.version)
+        if not info.record.tags:
+            return Response(204, version_headers(bucket, info))
+    info = await amend(call, bucket, lambda record: _tagged(record, {}))
     return Response(204, version_headers(bucket, info))
 
 
@@ -62,7 +68,8 @@ def _tagged(record: Record, tags: Tags) -> Record:
 
 # ---- buckets ---------------------------------------------------------------------------------------------------------
 async def get_bucket_tagging(call: Call) -> Response:
-    kept = await call.store.config(await call.bucket(), _CONFIG)
+    bucket = await call.bucket()
+    kept = await call.store.config(bucket, _CONFIG) or bucket.settings.get(AT_CREATION)
     if kept is None:
         raise S3Error("NoSuchTagSet", BucketName=call.bucket_name)
     return xml_answer(_document(json.loads(kept)))
@@ -71,13 +78,27 @@ async def get_bucket_tagging(call: Call) -> Response:
 async def put_bucket_tagging(call: Call) -> Response:
     bucket = await call.bucket()
     tags = from_document(await call.document("Tagging", MAX_DOCUMENT), OF_BUCKET)
+    if not tags:
+        return await delete_bucket_tagging(call)
     await call.store.set_config(bucket, _CONFIG, json.dumps(tags))
     return Response(204)
 
 
 async def delete_bucket_tagging(call: Call) -> Response:
-    await call.store.set_config(await call.bucket(), _CONFIG, None)
+    bucket = await call.bucket()
+    if AT_CREATION in bucket.settings:
+        await call.store.change_bucket(
+            bucket.name, lambda settings: {name: value for name, value in settings.items() if name != AT_CREATION}
+        )
+    await call.store.set_config(bucket, _CONFIG, None)
     return Response(204)
+
+
+def at_creation(configuration: Node) -> dict[str, str]:
+    """The setting of a new bucket whose configuration has tags: they are there with it, or it is not."""
+    found = configuration.find("Tags")
+    tags = {} if found is None else _checked(_pairs(found), OF_BUCKET)
+    return {AT_CREATION: json.dumps(tags)} if tags else {}
 
 
 # ---- the forms of tags -----------------------------------------------------------------------------------------------
@@ -101,13 +122,17 @@ def from_document(body: Node, most: int) -> Tags:
     found = body.find("TagSet")
     if found is None:
         raise S3Error("MalformedXML")
+    return _checked(_pairs(found), most)
+
+
+def _pairs(found: Node) -> list[tuple[str, str]]:
     pairs = []
-    for tag in found.all("Tag"):
+    for tag in found.children:
         key, value = tag.text("Key"), tag.text("Value")
-        if key is None or value is None:
+        if tag.name != "Tag" or key is None or value is None:
             raise S3Error("MalformedXML")
         pairs.append((key, value))
-    return _checked(pairs, most)
+    return pairs
 
 
 def _checked(pairs: Sequence[tuple[str, str]], most: int, in_header: str = "") -> Tags:
@@ -121,13 +146,17 @@ def _checked(pairs: Sequence[tuple[str, str]], most: int, in_header: str = "") -
         kind = "Object" if most == OF_OBJECT else "Bucket"
         raise S3Error("BadRequest", f"{kind} tags cannot be greater than {most}")
     for key, value in tags.items():
-        if not 1 <= len(key) <= MAX_KEY or not _ALLOWED.fullmatch(key):
+        if not 1 <= len(key) <= MAX_KEY or not _fits(key):
             raise S3Error("InvalidTag", "The TagKey you have provided is invalid", TagKey=key)
-        if len(value) > MAX_VALUE or not _ALLOWED.fullmatch(value):
+        if len(value) > MAX_VALUE or not _fits(value):
             raise S3Error("InvalidTag", "The TagValue you have provided is invalid", TagKey=key, TagValue=value)
-        if key.startswith("aws:"):
+        if key.lower().startswith("aws:"):
             raise S3Error("InvalidTag", "System tags cannot be added/updated by requester", TagKey=key)
     return tags
+
+
+def _fits(value: str) -> bool:
+    return all(sign in _SIGNS or category(sign)[0] in "LNZ" for sign in value)
 
 
 def _document(tags: Mapping[str, str]) -> bytes:

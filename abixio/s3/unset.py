@@ -10,9 +10,7 @@ from typing import Final
 from abixio.message import Response
 from abixio.s3.call import Call, Handler, xml_answer
 from abixio.s3.errors import S3Error
-from abixio.s3.xml import Fragment, document, node, text
-
-_NO: Final = text("IsTruncated", False)
+from abixio.s3.xml import document
 
 
 def _absent(code: str) -> Handler:
@@ -24,9 +22,9 @@ def _absent(code: str) -> Handler:
     return answer
 
 
-def _plain(name: str, *children: Fragment) -> Handler:
-    """The bucket's answer is the same for every bucket."""
-    body = document(name, *children)
+def _empty(name: str) -> Handler:
+    """An empty document, for every bucket."""
+    body = document(name)
 
     async def answer(call: Call) -> Response:
         await call.bucket()
@@ -41,37 +39,15 @@ async def _nothing_to_delete(call: Call) -> Response:
 
 
 HANDLERS: Final[Mapping[str, Handler]] = {
-    "DeleteBucketAnalyticsConfiguration": _absent("NoSuchConfiguration"),
-    "DeleteBucketEncryption": _nothing_to_delete,
-    "DeleteBucketIntelligentTieringConfiguration": _absent("NoSuchConfiguration"),
-    "DeleteBucketInventoryConfiguration": _absent("NoSuchConfiguration"),
-    "DeleteBucketLifecycle": _nothing_to_delete,
-    "DeleteBucketMetricsConfiguration": _absent("NoSuchConfiguration"),
+    "DeleteBucketMetadataConfiguration": _nothing_to_delete,
+    "DeleteBucketMetadataTableConfiguration": _nothing_to_delete,
     "DeleteBucketPolicy": _nothing_to_delete,
     "DeleteBucketReplication": _nothing_to_delete,
-    "DeleteBucketWebsite": _nothing_to_delete,
-    "DeletePublicAccessBlock": _nothing_to_delete,
-    "GetBucketAccelerateConfiguration": _plain("AccelerateConfiguration"),
-    "GetBucketAnalyticsConfiguration": _absent("NoSuchConfiguration"),
-    "GetBucketEncryption": _absent("ServerSideEncryptionConfigurationNotFoundError"),
-    "GetBucketIntelligentTieringConfiguration": _absent("NoSuchConfiguration"),
-    "GetBucketInventoryConfiguration": _absent("NoSuchConfiguration"),
-    "GetBucketLifecycleConfiguration": _absent("NoSuchLifecycleConfiguration"),
-    "GetBucketLogging": _plain("BucketLoggingStatus"),
-    "GetBucketMetricsConfiguration": _absent("NoSuchConfiguration"),
-    "GetBucketNotificationConfiguration": _plain("NotificationConfiguration"),
-    # As CreateBucket takes it: access control lists give nobody anything.
-    "GetBucketOwnershipControls": _plain(
-        "OwnershipControls", node("Rule", text("ObjectOwnership", "BucketOwnerEnforced")),
-    ),
+    "GetBucketLogging": _empty("BucketLoggingStatus"),
+    "GetBucketNotificationConfiguration": _empty("NotificationConfiguration"),
+    "GetBucketMetadataConfiguration": _absent("MetadataConfigurationNotFound"),
+    "GetBucketMetadataTableConfiguration": _absent("MetadataConfigurationNotFound"),
     "GetBucketPolicy": _absent("NoSuchBucketPolicy"),
     "GetBucketPolicyStatus": _absent("NoSuchBucketPolicy"),
     "GetBucketReplication": _absent("ReplicationConfigurationNotFoundError"),
-    "GetBucketRequestPayment": _plain("RequestPaymentConfiguration", text("Payer", "BucketOwner")),
-    "GetBucketWebsite": _absent("NoSuchWebsiteConfiguration"),
-    "GetPublicAccessBlock": _absent("NoSuchPublicAccessBlockConfiguration"),
-    "ListBucketAnalyticsConfigurations": _plain("ListBucketAnalyticsConfigurationResult", _NO),
-    "ListBucketIntelligentTieringConfigurations": _plain("ListBucketIntelligentTieringConfigurationsOutput", _NO),
-    "ListBucketInventoryConfigurations": _plain("ListInventoryConfigurationsResult", _NO),
-    "ListBucketMetricsConfigurations": _plain("ListMetricsConfigurationsResult", _NO),
 }

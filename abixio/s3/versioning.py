@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from abixio.config import KIB
+from abixio.errors import IsDeleteMarker
 from abixio.message import Response
 from abixio.s3.call import Call, xml_answer
 from abixio.s3.errors import S3Error
 from abixio.s3.xml import document, text
+from abixio.store.record import Record
 from abixio.store.types import Bucket, ObjectInfo
 
 SETTING: Final = "versioning"
@@ -45,6 +47,16 @@ async def put_bucket_versioning(call: Call) -> Response:
 
     await call.store.change_bucket(bucket.name, edit)
     return Response(200)
+
+
+async def amend(call: Call, bucket: Bucket, edit: Callable[[Record], Record]) -> ObjectInfo:
+    """Change what is said of a version. A delete marker has nothing that could be changed, also where it is just the current
+    version: S3 says so with a 405, where a GET would be told that there is no such key."""
+    try:
+        return await call.store.amend(bucket, call.key, call.version, edit)
+    except IsDeleteMarker as error:
+        key, version, _, modified = error.args
+        raise IsDeleteMarker(key, version, True, modified) from error
 
 
 def is_versioned(bucket: Bucket) -> bool:

@@ -169,6 +169,43 @@ class Loan:
         return memoryview(memory)
 
 
+class Rooms:
+    """Pieces of a loan, used again: to have new ones made by the kernel can take as long as what is done in them. To be cleared
+    at the end, for they keep the loan."""
+
+    MOST: Final = 3
+    """One that is sent, one that waits for that, and one that is filled."""
+
+    def __init__(self) -> None:
+        self._pieces: list[mmap.mmap] = []
+
+    async def take(self, loan: Loan, size: int) -> memoryview:
+        """`size` bytes that nobody else looks at, of any content. Overloaded when there are none to be had."""
+        for piece in self._pieces:
+            if len(piece) >= size and _is_idle(piece):
+                return memoryview(piece)[:size]
+        view = await loan.take(size)
+        if len(self._pieces) < self.MOST:
+            memory: object = view.obj
+            assert isinstance(memory, mmap.mmap)
+            self._pieces.append(memory)
+        return view
+
+    def clear(self) -> None:
+        """Keep nothing any longer; what somebody looks at stays until he looks away."""
+        self._pieces.clear()
+
+
+def _is_idle(piece: mmap.mmap) -> bool:
+    """Whether there is no view of it, nor of a part of it. What would move it is refused as long as there is one, and does
+    nothing when it has that size already."""
+    try:
+        piece.resize(len(piece))
+    except BufferError:
+        return False
+    return True
+
+
 def _pages(size: int) -> mmap.mmap:
     """Private, so that it counts as anonymous memory and not as shared memory, which is what Python's default gives."""
     return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

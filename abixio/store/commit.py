@@ -122,12 +122,18 @@ class Committer:
 
     def _as_before(self, view: View, reading: bool, of: Which) -> Found | None:
         """Nobody can tell now whether the newest rev was committed; but when it only gives its version another layout, what was
-        there before is served, which is the same."""
-        revs = [version for version in view.versions if is_wanted(version.record, of)]
-        for version in revs[1:]:
-            if version.id.seq != revs[0].id.seq:
-                break
-            if view.judge(version) is Fate.COMMITTED and same_content(version.record, revs[0].record):
+        there before is served, which is the same. Nothing else may be in doubt."""
+        newest: Version | None = None
+        for version, fate in walk(view):
+            if newest is None:
+                if fate is Fate.COMMITTED or not matters(version.record, of):
+                    continue
+                if not is_wanted(version.record, of):
+                    return None
+                newest = version
+            elif version.id.seq != newest.id.seq:
+                return None
+            elif fate is Fate.COMMITTED and same_content(version.record, newest.record):
                 return self.serve(view, version, reading)
         return None
 
@@ -256,7 +262,8 @@ class Committer:
             )
             if len(done) < record.w:
                 raise Unavailable("an unfinished write could not be completed")
-            await self._confirm(version.id, record, view, done)
+            if not await self._confirm(version.id, record, view, done):
+                raise Unavailable("an unfinished write could not be completed for good")
             self.settler.add(version.id, record, done)
 
     async def spread(self, view: View, version: Version) -> set[int]:
@@ -283,7 +290,7 @@ class Committer:
         holders = set(version.present)
         if lanes:
             holders |= await self.placer.insert(
-                version.id, version.record, State.COMMITTED, lanes, inline, view, stored=version.stored
+                version.id, version.record, self.placer.as_committed(version), lanes, inline, view, stored=version.stored
             )
         self.settler.add(version.id, version.record, holders)
         return holders
@@ -338,19 +345,20 @@ class Committer:
         done = await self.placer.insert(id, record, State.PENDING, lanes, draft.inline, view, guard=True)
         if len(done) < w:
             await self._take_back(id, record, view, lanes)
-        await self._confirm(id, record, view, done)
+        if not await self._confirm(id, record, view, done):
+            self.settler.wake()
+            raise OutcomeUnknown("the volumes have the write, and too few could note that it is answered")
         self.settler.add(id, record, done)
         return record
 
-    async def _confirm(self, id: RowId, record: Record, view: View, slots: Collection[int]) -> None:
+    async def _confirm(self, id: RowId, record: Record, view: View, slots: Collection[int]) -> bool:
         """Before the answer, where it matters: when as many volumes as this key can lose may leave fewer copies than it takes to
-        tell that the row was answered (W + m > N), they say so themselves."""
+        tell that the row was answered (W + m > N), they say so themselves. Whether enough do."""
         if record.kind in ALL_NEED:
             most = self.pool.n - 1
         else:
             most = max(view.highest_m, record.layout.m if record.layout is not None else 0)
-        if record.w + most > self.pool.n:
-            await self.placer.confirm(id, slots, most + 1)
+        return record.w + most <= self.pool.n or await self.placer.confirm(id, slots, most + 1)
 
     async def _take_back(self, id: RowId, record: Record, view: View, lanes: list[Lane]) -> None:
         """A write that missed its quorum: abort it on every volume that can be reached, and raise."""

@@ -100,7 +100,7 @@ class Completion:
                 modified=time.time_ns() // 1_000_000, owner=upload.owner, size=sum(part.size for part in parts),
                 etag=f"{etag}-{len(parts)}", layout=layout, parts=stored,
                 headers=upload.headers, meta=upload.meta, checksums=sums, checksum_type=upload.checksum_type,
-                upload=upload.upload, tags=upload.tags, lock=upload.lock,
+                upload=upload.upload, tags=upload.tags, lock=upload.lock, encryption=upload.encryption, incompat=upload.incompat,
             )
 
         return await self._committer.commit(
@@ -189,4 +189,4 @@ def choose_parts(have: Mapping[int, Record], wanted: Sequence[PartRef]) -> list[
 def named(part: Record) -> Part:
     """A part as the object's record keeps it, with what GetObject by part number shows."""
     own = part.parts[0]
-    return Part(own.write_id, own.number, own.size, own.stored, part.etag, part.checksums)
+    return Part(own.write_id, own.number, own.size, own.stored, part.etag, part.checksums, own.salt)

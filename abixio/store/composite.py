@@ -20,6 +20,8 @@ _COMBINE: Final[Mapping[str, tuple[int, Callable[[int, int, int], int]]]] = {
     "crc32": (4, combine_crc32), "crc32c": (4, combine_crc32c), "crc64nvme": (8, combine_crc64nvme),
 }
 """Algorithm -> bytes of its value, and what joins the values of two runs given the length of the second."""
+COMBINABLE: Final = ("crc64nvme", "crc32c", "crc32")
+"""Those algorithms, the longest value first."""
 
 
 def composite(upload: Record, parts: Sequence[Record], expected: Mapping[str, str]) -> dict[str, str]:
@@ -28,21 +30,22 @@ def composite(upload: Record, parts: Sequence[Record], expected: Mapping[str, st
     algorithm = upload.settings.get("checksum_algorithm", "").lower()
     if not algorithm or any(algorithm not in part.checksums for part in parts):
         return {}
-    values = [b64decode(part.checksums[algorithm]) for part in parts]
+    values = [part.checksums[algorithm] for part in parts]
     if upload.checksum_type == "FULL_OBJECT":
-        value = _whole(algorithm, values, [part.size for part in parts])
+        value = whole(algorithm, values, [part.size for part in parts])
     else:
         digests = Digests([algorithm])
-        digests.update(b"".join(values))
+        digests.update(b"".join(b64decode(value) for value in values))
         value = f"{b64encode(digests.digests()[algorithm]).decode()}-{len(parts)}"
     if expected.get(algorithm, value) not in (value, value.partition("-")[0]):
         raise DigestMismatch(algorithm)
     return {algorithm: value}
 
 
-def _whole(algorithm: str, values: Sequence[bytes], sizes: Sequence[int]) -> str:
+def whole(algorithm: str, values: Sequence[str], sizes: Sequence[int]) -> str:
+    """The checksum of runs of bytes that follow each other, of which the checksums and lengths are known."""
     width, combine = _COMBINE[algorithm]
     total = 0
     for value, size in zip(values, sizes, strict=True):
-        total = combine(total, int.from_bytes(value, "big"), size)
+        total = combine(total, int.from_bytes(b64decode(value), "big"), size)
     return b64encode(total.to_bytes(width, "big")).decode()

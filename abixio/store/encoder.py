@@ -12,6 +12,7 @@ from typing import NamedTuple
 from blake3 import blake3
 
 from abixio.codec import MD5, parity_into
+from abixio.codec.aead import Sealer
 from abixio.codec.checksum import BLOCK, block_seed, block_sums
 from abixio.codec.digest import Digests
 from abixio.store.inline import pack_shard
@@ -29,21 +30,28 @@ class Cut(NamedTuple):
     """m more, to be written."""
     stored: list[memoryview]
     """All k + m pieces as they are stored: without padding."""
+    body: memoryview
+    """What was received: the data, or what has yet to be encrypted at the front of it."""
+    last: bool
 
 
-def cut(layout: Layout, view: memoryview, length: int) -> Cut:
-    """Lay a stripe of `length` bytes at the front of `view` out; clears the padding."""
+def cut(layout: Layout, view: memoryview, length: int, body: int, last: bool) -> Cut:
+    """Lay a stripe of `length` bytes at the front of `view` out, where `body` bytes are now; clears the padding."""
     k, piece = layout.k, piece_size(length, layout.k)
     view[length : k * piece] = bytes(k * piece - length)
     pieces = [view[i * piece : (i + 1) * piece] for i in range(k + layout.m)]
     data = view[:length]
-    return Cut(data, pieces[:k], pieces[k:], [data[i * piece : (i + 1) * piece] for i in range(k)] + pieces[k:])
+    stored = [data[i * piece : (i + 1) * piece] for i in range(k)] + pieces[k:]
+    return Cut(data, pieces[:k], pieces[k:], stored, view[:body], last)
 
 
 class Encoder:
     """The running state of one upload. Used by one thread at a time, stripe after stripe."""
 
-    def __init__(self, layout: Layout, write_id: bytes, number: int, digests: Collection[str]) -> None:
+    def __init__(
+        self, layout: Layout, write_id: bytes, number: int, digests: Collection[str], sealer: Sealer | None = None
+    ) -> None:
+        self._sealer = sealer
         self._seeds = [block_seed(write_id, number, slot) for slot in layout.slots]
         self.md5 = MD5() if "md5" in digests else None
         self._digests = Digests({*digests} - {"md5"})
@@ -54,7 +62,12 @@ class Encoder:
     def hash(self, stripe: Cut) -> None:
         """The MD5 alone, if it is wanted: the slowest of all, and the one that several uploads may do together (see gang)."""
         if self.md5 is not None:
-            self.md5.update(stripe.data)
+            self.md5.update(stripe.body)
+
+    def hash_and_encode(self, stripe: Cut) -> None:
+        """Both in turn: once a stripe is encrypted its MD5 cannot be had any more."""
+        self.hash(stripe)
+        self.encode(stripe)
 
     def encode(self, stripe: Cut) -> None:
         """A stripe that goes to shard files, but for its MD5. All but the last are whole chunks."""
@@ -72,12 +85,14 @@ class Encoder:
         return [pack_shard(piece, seed) for piece, seed in zip(stripe.stored, self._seeds, strict=True)]
 
     def _arithmetic(self, stripe: Cut) -> None:
-        self._digests.update(stripe.data)
+        self._digests.update(stripe.body)
+        if self._sealer is not None:
+            self._sealer.seal(stripe.data, len(stripe.body), stripe.last)
         if stripe.parity:
             parity_into(stripe.sources, stripe.parity)
 
     def digests(self) -> dict[str, bytes]:
-        """Over all data so far."""
+        """Over all that was received so far."""
         own = {} if self.md5 is None else {"md5": self.md5.digest()}
         return self._digests.digests() | own
 

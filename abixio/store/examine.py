@@ -13,7 +13,7 @@ from blake3 import blake3
 
 from abixio.codec.checksum import BLOCK, block_count, block_seed, check_blocks
 from abixio.config import MIB
-from abixio.errors import ShardCorrupt, ShardMissing, VolumeError, VolumeFull, VolumeUnusable
+from abixio.errors import ShardCorrupt, ShardMissing, Unavailable, VolumeError, VolumeFull, VolumeUnusable
 from abixio.store.health import ShardHealth, ShardState
 from abixio.store.inline import unpack_shard
 from abixio.store.lane import Lane
@@ -26,7 +26,7 @@ from abixio.volume.interface import Row, Shard
 STEP: Final = 4 * MIB
 """Bytes read and checked per hand-over to a thread: 2 ms of arithmetic, and a tenth of a second of a slow disk."""
 PATIENCE: Final = 30.0
-"""Seconds for one step: a disk that needs longer does not answer."""
+"""Seconds for one step: a disk that needs longer does not answer, until it does."""
 
 Throttle = Callable[[int], Awaitable[None]]
 """Awaited before so many bytes are read."""
@@ -76,6 +76,8 @@ async def _state(pool: Pool, lane: Lane, check: _Check, throttle: Throttle) -> S
     except (VolumeUnusable, VolumeFull) as error:
         pool.lost(lane, error)
         return "volume down"
+    except Unavailable:
+        return "volume down"
     except VolumeError:
         return "corrupt"
     finally:
@@ -101,13 +103,14 @@ class _Check:
         self._running: asyncio.Future[None] | None = None
 
     async def step(self, pool: Pool) -> None:
-        """Check a piece more. A ShardMissing or ShardCorrupt is about the shard, other VolumeErrors are about its volume."""
+        """Check a piece more. A ShardMissing or ShardCorrupt is about the shard, other VolumeErrors are about its volume.
+        Unavailable when it hangs: it is down then until it returns and probes find it well."""
         running = self._running = pool.loop.run_in_executor(pool.executor, self.work)
         done, _ = await asyncio.wait((running,), timeout=PATIENCE)
         if not done:
-            self._lane.lags(running)
+            self._lane.overdue(running)
             pool.spare_thread(running)
-            raise VolumeUnusable(f"volume {self._lane.slot}: a read does not return")
+            raise Unavailable(f"volume {self._lane.slot}: a read does not return")
         try:
             running.result()
         finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
+from typing import Final
 
 from abixio.errors import AbixioError, DataLost, NoSuchKey, Overloaded, VolumeError
 from abixio.store.examine import Throttle, at_once, examine
@@ -24,6 +25,9 @@ from abixio.volume.interface import Row, RowId, State
 Shards = Collection[tuple[bytes, int]]
 """By write id and slot."""
 _BAD = ("missing", "corrupt")
+_SHOWN: Final[Mapping[State, RowState]] = {
+    State.PENDING: "pending", State.ANSWERED: "answered", State.COMMITTED: "committed", State.ABORTED: "aborted",
+}
 
 
 class Healer:
@@ -107,7 +111,8 @@ class Healer:
                     made[slot] = shard or b""
             lanes = [lane for lane in self._pool.up() if lane.slot in made]
             stored = version.stored
-            done = await self._committer.placer.insert(id, version.record, State.COMMITTED, lanes, made, view, stored=stored)
+            placer = self._committer.placer
+            done = await placer.insert(id, version.record, placer.as_committed(version), lanes, made, view, stored=stored)
             self._mender.settler.add(id, version.record, version.present)
         failed += [f"volume {slot}: the shard could not be stored" for slot in made.keys() - done]
         return Healed(0, len(done), sum(len(made[slot]) for slot in done), 0, tuple(failed))
@@ -132,7 +137,8 @@ class Healer:
         if not good:
             return KeyHealth(bucket, id.key.decode(), id.seq, id.rev, "unknown", 0, "", 0, 0, states, [], False, False)
         record = unpack(next(iter(good.values())).record)
-        committed = any(version.id == id and view.judge(version) is Fate.COMMITTED for version in view.versions)
+        fate = next((view.judge(version) for version in view.versions if version.id == id), None)
+        committed = fate is Fate.COMMITTED
         shards = await self._shards(record, {slot: row for slot, row in good.items() if row.state is not State.ABORTED}, deep)
         k, m = (record.layout.k, record.layout.m) if record.kind in DATA_KINDS and record.layout else (0, 0)
         ok = [sum(shard.state == "ok" for shard in part) for part in shards]
@@ -140,7 +146,9 @@ class Healer:
             bucket, id.key.decode(), id.seq, id.rev, record.kind, record.size, record.etag, k, m, states,
             [shard for part in shards for shard in part],
             readable=committed and all(count >= k for count in ok),
-            whole=committed and set(states.values()) <= {"pending", "committed"} and all(count == k + m for count in ok),
+            whole=committed and {"pending", "answered", "committed"}.issuperset(states.values())
+            and all(count == k + m for count in ok),
+            undecided=fate is Fate.OPEN,
         )
 
     def _row_state(self, view: View, copies: Mapping[int, Row], slot: int) -> RowState:
@@ -150,7 +158,7 @@ class Healer:
             return "none"
         if not sound(copies[slot]):
             return "rotten"
-        return ("pending", "committed", "aborted")[copies[slot].state]
+        return _SHOWN[copies[slot].state]
 
     async def _shards(self, record: Record, rows: Mapping[int, Row], deep: bool) -> list[list[ShardHealth]]:
         """Of each part."""

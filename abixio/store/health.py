@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 ShardState = Literal["ok", "missing", "corrupt", "no row", "volume down"]
 """Of one shard. "no row": the volume does not have the record, so what it may have of the shard does not count."""
-RowState = Literal["pending", "committed", "aborted", "none", "rotten", "down"]
-"""Of a record on one volume. "rotten": a row that does not match its hash. "down": the volume does not answer."""
+RowState = Literal["pending", "answered", "committed", "aborted", "none", "rotten", "down"]
+"""Of a record on one volume. "answered": as good as committed until the next power cut. "rotten": a row that does not match its
+hash. "down": the volume does not answer."""
 VolumeState = Literal["up", "slow", "down", "failed", "missing", "filling"]
 """Of one slot. "slow": asked last. "down": tried again by itself. "failed", "missing": out until the next start. "filling": it
 answers, but what it does not show may be there all the same."""
@@ -52,6 +54,20 @@ class KeyHealth:
     """Committed, and of every part k shards at least are sound."""
     whole: bool
     """Committed on every volume, and every shard is sound."""
+    undecided: bool = False
+    """A write that can be neither completed nor taken back with the volumes that answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Discarded:
+    """An undecided write that an operator gave up."""
+
+    seq: int
+    rev: int
+    kind: str
+    modified: int
+    """ms since 1970."""
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +140,23 @@ class ScanStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class LifecycleStatus:
+    """What the lifecycle rules of all buckets did."""
+
+    running: bool
+    buckets: int
+    """Of which some rules are known."""
+    deleted: int
+    """Versions, delete markers and uploads so far."""
+    judged: int
+    """Keys and uploads that were looked at since the start."""
+    waiting: int
+    """Sweeps that have to judge some keys again: a retention ends, or volumes did not answer."""
+    finished: int
+    """End of the last pass, ms since 1970; 0: never."""
+
+
+@dataclass(frozen=True, slots=True)
 class RepairStatus:
     """The state of repair in the whole pool."""
 
@@ -134,7 +167,12 @@ class RepairStatus:
     """Bad shards that reads met and that wait for repair."""
     waiting: int
     """Keys that could not be brought to rest and wait for their next try."""
+    lifecycle: LifecycleStatus | None = None
+    undecided: Sequence[tuple[str, str]] = ()
+    """Bucket and key of writes that nobody can decide with these volumes; the first `UNDECIDED_NAMED` that were met."""
 
 
+UNDECIDED_NAMED = 100
+"""More than an operator wants to read at a time; the others come when these are decided."""
 UNSETTLED_COUNTED = 10_000
 """More is not counted: it takes a second, and says no more."""

@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
 from abixio.errors import AbixioError, DataLost, Overloaded, VolumeError
+from abixio.store.health import UNDECIDED_NAMED
 from abixio.store.lane import Lane
 from abixio.store.mend import Mender
 from abixio.store.pace import Pace, paced
@@ -48,6 +50,8 @@ class Journal:
         self._pool = mender.pool
         self._later: dict[Key, tuple[float, float]] = {}
         """When a key is tried again, and after which pause."""
+        self.undecided: dict[Key, None] = {}
+        """Of those, keys that nobody can decide with the volumes there are: the first that were met."""
         self._cursor: dict[int, RowId | None] = {}
         self._seen: tuple[object, ...] = ()
         """Which volumes were up in the last pass."""
@@ -105,6 +109,7 @@ class Journal:
         seen = (frozenset(lane.slot for lane in pool.up()), frozenset(pool.filling), frozenset(pool.regressed))
         if seen != self._seen:
             self._seen = seen
+            self.undecided.clear()
             self._later.clear()
             self._cursor.clear()
         now = pool.loop.time()
@@ -152,13 +157,23 @@ class Journal:
         except AbixioError as error:
             _log.info("key %r stays unsettled: %s", key[1], error)
             settled = False
+            await self._note(key)
         if settled:
+            self.undecided.pop(key, None)
             self._later.pop(key, None)
         elif key in self._later or len(self._later) < REMEMBERED:
             delay = min(2 * self._later.get(key, (0.0, PAUSE / 2))[1], LONGEST)
             self._later[key] = self._pool.loop.time() + delay, delay
         return settled
 
+    async def _note(self, key: Key) -> None:
+        """Remember the key for the operator if it waits for volumes that may never come back."""
+        with suppress(AbixioError):
+            view = await self._mender.view(*key)
+            if not any(fate is Fate.OPEN for _, fate in walk(view)):
+                self.undecided.pop(key, None)
+            elif len(self.undecided) < UNDECIDED_NAMED:
+                self.undecided[key] = None
 
 
 def at_rest(view: View) -> bool:

@@ -228,13 +228,14 @@ class Lane:
 
     # ---- the volume's thread -----------------------------------------------------------------------------------------
     def _work(self) -> None:
-        job = self._queue.get()
-        while job is not None:
-            if isinstance(job, _Changes):
+        while True:
+            job = self._queue.get()
+            while isinstance(job, _Changes):
                 job = self._commit(job)
-            else:
-                job()
-                job = self._queue.get()
+            if job is None:
+                return
+            job()
+            del job  # not kept, with all that it holds, until the next one comes
 
     def _answer(self, future: asyncio.Future[T], call: Callable[[], T]) -> None:
         try:
@@ -245,7 +246,7 @@ class Lane:
             self._loop.call_soon_threadsafe(self._done, future, result, None)
 
     def _commit(self, first: _Changes) -> Callable[[], None] | _Changes | None:
-        """Commit `first` and the changes right behind it; return the first job that is none of them."""
+        """Commit `first` and the changes right behind it; return the first job that is none, `_EMPTY` if there is none."""
         batch, follower = [first], None
         while len(batch) < MAX_BATCH:
             try:
@@ -259,7 +260,7 @@ class Lane:
         else:
             follower = self._EMPTY
         self._apply(batch)
-        return self._queue.get() if follower is self._EMPTY else follower
+        return follower
 
     @staticmethod
     def _EMPTY() -> None:

@@ -32,6 +32,8 @@ from abixio.volume.interface import Change, Drop, Head, Insert, Op, Row, RowId, 
 BIG: Final = 4
 """Keys whose shard files are made at the same time: enough to keep disks busy while others sync, and 4 x 2 pieces of at most
 4 MiB are little of the memory budget."""
+JOURNALED: Final = 100
+"""Entries of one key in a journal: more are there after a long absence only, and then all versions are looked at."""
 PART_KEY: Final = 4
 """Bytes of a part's key, its number: other keys need not be looked up to see that they are no parts."""
 
@@ -67,13 +69,19 @@ class Mender:
         """`settle` for the holder of the claim."""
         wanting: list[tuple[Version, list[Lane]]] = []
         settled = True
+        journaled = await self._journaled(space, key)
         async with self.locked(space, key) as alive:
             if not alive:
                 return Rest(await self._orphan(await self.view(space, key)), Healed())
             view, done = await self._resolved(space, key)
-            for version, fate in list(walk(view)):
+            versions = list(walk(view))
+            if len(versions) < len(view.versions):
+                journaled = None  # what is hidden goes when the row that hides it is settled, whichever that is
+            for version, fate in versions:
                 lanes = self.committer.lacking(view, version)
-                if fate in (Fate.OPEN, Fate.FINISH):
+                if journaled is not None and version.id not in journaled and not lanes and at_peace(version, fate):
+                    settled &= len(version.present) == self.pool.n
+                elif fate in (Fate.OPEN, Fate.FINISH):
                     settled = False  # since the look before
                 elif fate is not Fate.COMMITTED:
                     await self._collect(view, version)
@@ -94,6 +102,21 @@ class Mender:
     async def view(self, space: bytes, key: bytes) -> View:
         """What all volumes that are up show, slow ones too."""
         return await self.committer.view(space, key, lambda view: False)
+
+    async def _journaled(self, space: bytes, key: bytes) -> set[RowId] | None:
+        """The rows of a key that any journal names: of a key with many versions most are long at rest, and settling each of them
+        again would cost the square of their number. None: more than a look shows, or not known. Entries made meanwhile belong to
+        writes that are settled anyway."""
+        try:
+            asked = [lane.ask(partial(lane.volume.unsettled, RowId(space, key, -1, 0), JOURNALED)) for lane in self.pool.up()]
+        except Overloaded:
+            return None
+        found: set[RowId] = set()
+        for ids in await asyncio.gather(*asked, return_exceptions=True):
+            if isinstance(ids, BaseException) or (len(ids) == JOURNALED and ids[-1][:2] == (space, key)):
+                return None  # an error is told by the look that follows
+            found.update(id for id in ids if id[:2] == (space, key))
+        return found
 
     @asynccontextmanager
     async def locked(self, space: bytes, key: bytes) -> AsyncIterator[bool]:
@@ -128,7 +151,8 @@ class Mender:
             if sound(row):
                 kept.add(row.id)
             elif version is not None:
-                state = State.COMMITTED if view.judge(version) is Fate.COMMITTED else State.ABORTED
+                committed = view.judge(version) is Fate.COMMITTED
+                state = self.committer.placer.as_committed(version) if committed else State.ABORTED
                 record = version.record
                 ops += [Drop(row.id), Insert(row.id, state, row.to, version.stored, record.write_ids, guard=False)]
                 kept.add(row.id)
@@ -264,6 +288,11 @@ def sound(row: Row) -> bool:
     except CatalogCorrupt:
         return False
     return (record.space, record.key, record.seq, record.rev) == row.id
+
+
+def at_peace(version: Version, fate: Fate) -> bool:
+    """Whether every copy says that it is committed for good."""
+    return fate is Fate.COMMITTED and all(row.state is State.COMMITTED for row in version.copies.values())
 
 
 def standing(view: View) -> list[Version]:

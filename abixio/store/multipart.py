@@ -11,7 +11,7 @@ from typing import Final
 
 from blake3 import blake3
 
-from abixio.errors import NoSuchUpload
+from abixio.errors import KeyNeeded, NoSuchUpload
 from abixio.store.bucketstore import Buckets, certain
 from abixio.store.clock import write_id
 from abixio.store.commit import Committer, Draft, Found
@@ -19,10 +19,12 @@ from abixio.store.lister import Query
 from abixio.store.objects import Objects
 from abixio.store.pages import Pages
 from abixio.store.record import Record
+from abixio.store.sealing import sealed
 from abixio.store.types import (
     Bucket,
     PartInfo,
     PutSpec,
+    Seal,
     Source,
     Upload,
     UploadListing,
@@ -67,12 +69,14 @@ class Uploads:
         layout = self._objects.layout(certain(bucket), spec.ftt, key.encode())
         id = write_id()
         space, name = uploads_space(bucket), key.encode() + b"\0" + id
+        known = sealed(spec.seal, {})
 
         def build(seq: int, w: int, found: Found | None) -> Record:
             return Record(
                 "upload", space, name, seq, w, modified=time.time_ns() // 1_000_000, owner=spec.owner, layout=layout,
                 headers=dict(spec.headers), meta=dict(spec.meta), settings=dict(spec.settings),
                 checksum_type=spec.checksum_type, upload=id, tags=dict(spec.tags), lock=dict(spec.lock),
+                encryption=known.encryption, incompat=known.incompat,
             )
 
         async def work() -> Record:
@@ -121,21 +125,26 @@ class Uploads:
 
     # ---- parts -------------------------------------------------------------------------------------------------------
     async def put_part(
-        self, bucket: Bucket, key: str, upload_id: str, number: int, source: Source, real_md5: bool = False
+        self, bucket: Bucket, key: str, upload_id: str, number: int, source: Source, real_md5: bool = False,
+        seal: Seal | None = None,
     ) -> PartInfo:
-        """Store a part; the number's former content is replaced."""
+        """Store a part; the number's former content is replaced. KeyNeeded for that of an encrypted object without its seal."""
         upload = await self.find(bucket, key, upload_id)
+        if upload.record.encryption != ({} if seal is None else seal.fields):
+            raise KeyNeeded(key)
         layout = upload.record.layout
         assert layout is not None
         space, name = bytes.fromhex(upload_id), number.to_bytes(4, "big")
+        known = upload.record
         enough = self._committer.quorum(await self._committer.admit(space, name, layout.k), layout.k)
         owner = b"".join(upload_name(bucket, key, upload_id))
-        received = await receive(self._pool, layout, number, source, self._pool.config.etag, real_md5, False, enough)
+        received = await receive(self._pool, layout, number, source, self._pool.config.etag, real_md5, False, enough, seal)
 
         def build(seq: int, w: int, found: Found | None, upload: Record | None) -> Record:
             return Record(
                 "part", space, name, seq, w, modified=time.time_ns() // 1_000_000, size=received.part.size, etag=received.etag,
                 layout=layout, parts=(received.part,), checksums=received.checksums, upload=owner,
+                encryption=known.encryption, incompat=known.incompat,
             )
 
         work = self._objects.finish_and_commit(received, build, always, self._open(bucket, key, upload_id))

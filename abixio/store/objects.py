@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, TypeVar
 
@@ -15,10 +15,23 @@ from abixio.errors import DataLost, InvalidFaultTolerance, IsDeleteMarker, NoSuc
 from abixio.store.bucketstore import Buckets, certain
 from abixio.store.commit import SAME, Committer, Draft, Found
 from abixio.store.layout import choose
-from abixio.store.reader import open_reader
+from abixio.store.reader import StoredReader, open_reader
 from abixio.store.record import Hides, Layout, Record, pack, version_id
 from abixio.store.retention import check_unlocked
-from abixio.store.types import Bucket, Condition, Deleted, ObjectInfo, PutSpec, Reader, Source, always, info_of
+from abixio.store.sealing import UnsealingReader, revealed, sealed
+from abixio.store.types import (
+    Bucket,
+    Condition,
+    Deleted,
+    ObjectInfo,
+    PutSpec,
+    Reader,
+    Source,
+    Unlock,
+    always,
+    info_of,
+    no_key,
+)
 from abixio.store.upload import Received, receive
 from abixio.store.versions import Which, which
 
@@ -48,9 +61,21 @@ class Objects:
         """NoSuchKey, NoSuchVersion, InvalidVersionId, IsDeleteMarker."""
         return info_of((await self._found(bucket, key, version)).record)
 
-    async def open(self, bucket: Bucket, key: str, version: str | None = None) -> Reader:
-        """As `head`, and DataLost."""
+    async def open(self, bucket: Bucket, key: str, version: str | None = None, unlock: Unlock = no_key) -> Reader:
+        """As `head`, DataLost, and what `unlock` raises."""
+        reader = await self.open_stored(bucket, key, version, unlock)
+        if not reader.info.record.encryption:
+            return reader
+        object_key = unlock(reader.info)
+        assert object_key is not None
+        return UnsealingReader(self._pool, reader, object_key)
+
+    async def open_stored(
+        self, bucket: Bucket, key: str, version: str | None = None, unlock: Unlock = lambda info: None
+    ) -> StoredReader:
+        """An object as it is stored: what is encrypted stays so."""
         found = await self._found(bucket, key, version)
+        unlock(info_of(found.record))
         for _ in range(OPEN_TRIES):
             try:
                 return await open_reader(self._pool, found.record, found.rows)
@@ -88,19 +113,23 @@ class Objects:
         if spec.condition is not always:
             check_against(spec.condition, await self._committer.current(bucket.space, name))
         enough = self._committer.quorum(view, layout.k)
-        received = await receive(self._pool, layout, 1, source, self._pool.config.etag, spec.real_md5, enough=enough)
+        received = await receive(
+            self._pool, layout, 1, source, self._pool.config.etag, spec.real_md5, enough=enough, seal=spec.seal
+        )
+        known = sealed(spec.seal, received.checksums)
 
         def build(seq: int, w: int, found: Found | None, kept: Bucket | None) -> Record:
             hides, versioned = stamp(kept or bucket)
             return Record(
                 "object", bucket.space, name, seq, w, hides=hides, versioned=versioned, modified=time.time_ns() // 1_000_000,
                 owner=spec.owner, size=received.part.size, etag=received.etag, layout=layout, parts=(received.part,),
-                headers=dict(spec.headers), meta=dict(spec.meta), checksums=received.checksums,
-                checksum_type=spec.checksum_type, tags=dict(spec.tags), lock=dict(spec.lock),
+                headers=dict(spec.headers), meta=dict(spec.meta), checksums=known.checksums, encryption=known.encryption,
+                incompat=known.incompat, checksum_type=spec.checksum_type, tags=dict(spec.tags), lock=dict(spec.lock),
             )
 
         work = self.finish_and_commit(received, build, spec.condition, self._buckets.kept(bucket))
-        return info_of(await self.sheltered(work))
+        info = info_of(await self.sheltered(work))
+        return info if spec.seal is None else revealed(info, spec.seal.key)
 
     async def finish_and_commit(
         self, received: Received, build: Build[T], condition: Condition, keeping: AbstractAsyncContextManager[T]
@@ -132,37 +161,46 @@ class Objects:
 
     async def _delete(self, bucket: Bucket, name: bytes, condition: Condition, of: Which, bypass: bool) -> Deleted | None:
         async with self._buckets.kept(bucket) as kept:
-            hides, versioned = stamp(kept)
-            marks = of is None and hides != "older"
+            return await self.delete_kept(kept, name, condition, of, bypass, self._committer.commit)
 
-            def check(found: Found | None) -> None:
-                check_against(condition, found)
-                if found is None and not marks:
-                    raise _Nothing
-                if found is not None and not marks:
-                    check_unlocked(found.record, bypass)
+    async def delete_kept(
+        self, bucket: Bucket, name: bytes, condition: Condition, of: Which, bypass: bool,
+        commit: Callable[[Draft], Awaitable[Record]],
+    ) -> Deleted | None:
+        """`delete` for a caller that keeps the bucket, and perhaps holds the key lock, as `commit` says."""
+        hides, versioned = stamp(bucket)
+        marks = of is None and hides != "older"
 
-            def build(seq: int, w: int, found: Found | None) -> Record:
-                now = time.time_ns() // 1_000_000
-                if marks:
-                    return Record("marker", bucket.space, name, seq, w, hides=hides, versioned=versioned, modified=now)
-                if hides == "older":
-                    return Record("tombstone", bucket.space, name, seq, w, modified=now)
-                assert found is not None
-                return Record("kill", bucket.space, name, seq, w, hides="one", hidden=found.record.seq, modified=now)
+        def check(found: Found | None) -> None:
+            check_against(condition, found)
+            if found is None and not marks:
+                raise _Nothing
+            if found is not None and not marks:
+                check_unlocked(found.record, bypass)
 
-            gone: list[Record] = []
+        def build(seq: int, w: int, found: Found | None) -> Record:
+            now = time.time_ns() // 1_000_000
+            if marks:
+                return Record("marker", bucket.space, name, seq, w, hides=hides, versioned=versioned, modified=now)
+            if hides == "older":
+                return Record("tombstone", bucket.space, name, seq, w, modified=now)
+            assert found is not None
+            # A null version hid others, which a volume that was away may still have: they stay hidden when it is gone.
+            covers: Hides = "one" if found.record.versioned else "null"
+            return Record("kill", bucket.space, name, seq, w, hides=covers, hidden=found.record.seq, modified=now)
 
-            def note(found: Found | None) -> None:
-                check(found)
-                gone[:] = [found.record] if found is not None else []
+        gone: list[Record] = []
 
-            try:
-                record = await self._committer.commit(Draft(bucket.space, name, 0, build, note, of=of))
-            except _Nothing:
-                return None
-            shown = record if marks else gone[0]
-            return Deleted(version_id(shown), shown.kind == "marker")
+        def note(found: Found | None) -> None:
+            check(found)
+            gone[:] = [found.record] if found is not None else []
+
+        try:
+            record = await commit(Draft(bucket.space, name, 0, build, note, of=of))
+        except _Nothing:
+            return None
+        shown = record if marks else gone[0]
+        return Deleted(version_id(shown), shown.kind == "marker")
 
     async def amend(self, bucket: Bucket, key: str, version: str | None, edit: Callable[[Record], Record]) -> ObjectInfo:
         """As `StoreAPI.amend`: the next rev of a version, on the volumes that have its shards."""

@@ -96,11 +96,14 @@ async def _notes(lane: Lane) -> Mapping[str, int]:
 
 async def verify_unclean(pool: Pool) -> None:
     """After a power cut: rows of the journal whose shard files did not survive go, since no barrier covered them; and those that
-    were answered are pending again, for other volumes may have lost theirs."""
+    were answered are pending again, for other volumes may have lost theirs. After a mere kill nothing is lost; but where answers
+    are synced, what a process of the other mode left in the kernel's memory is made certain first."""
     for lane in pool.up():
-        if lane.volume.clean:
-            continue
         try:
+            if lane.volume.clean:
+                if pool.durable and not lane.volume.orderly:
+                    await lane.run(lane.volume.barrier)
+                continue
             await _verify(lane)
             lane.volume.clean = True
         except VolumeError as error:

@@ -11,7 +11,7 @@ from abixio.errors import AbixioError, Exhausted, InsufficientStorage, Overloade
 from abixio.store.lane import Lane
 from abixio.store.pool import Pool, let_go
 from abixio.store.record import Record, pack
-from abixio.store.resolve import LISTED_KINDS, Fate, View
+from abixio.store.resolve import LISTED_KINDS, Fate, Version, View
 from abixio.store.versions import Shadow
 from abixio.volume.interface import Change, Head, Insert, Mark, RowId, State
 
@@ -52,9 +52,16 @@ class Placer:
         await self._wait(futures, record.w, deadline)
         return {lane.slot for future, lane in futures.items() if self._took(future, lane, record.write_ids, deadline)}
 
-    async def confirm(self, id: RowId, slots: Collection[int], enough: int) -> None:
-        """Mark a row that is there on W volumes at least as answered, in a way that lasts as long as the row itself. A volume
-        that cannot be told counts among those that the key can lose."""
+    def as_committed(self, version: Version) -> State:
+        """As what repair puts a committed row on further volumes. In mode page-cache no such word may outlive the copies on which
+        it rests, and only the mark of a settling cycle says that these survive a power cut."""
+        marked = any(row.state is State.COMMITTED for row in version.copies.values())
+        return State.COMMITTED if marked or self.pool.durable else State.ANSWERED
+
+    async def confirm(self, id: RowId, slots: Collection[int], enough: int) -> bool:
+        """Mark a row that is there on W volumes at least as answered, in a way that lasts as long as the row itself. Whether so
+        many took the mark that one is left when the key loses as many volumes as it can; one that is lost meanwhile counts as one
+        of these."""
         change: Change = (Mark(id, State.COMMITTED if self.pool.durable else State.ANSWERED),)
         futures: dict[asyncio.Future[None], Lane] = {}
         for lane in self.pool.up():
@@ -65,8 +72,9 @@ class Placer:
                     self.pool.lost(lane, error)
         deadline = self.pool.loop.time() + DEADLINE
         await self._wait(futures, min(enough, len(futures)), deadline)
-        for future, lane in futures.items():
-            self._took(future, lane, (), deadline)
+        marked = sum([self._took(future, lane, (), deadline) for future, lane in futures.items()])
+        refused = sum(future.done() and future.exception() is not None and lane.up for future, lane in futures.items())
+        return marked > 0 and (marked >= enough or not refused)
 
     @staticmethod
     def head(id: RowId, record: Record, state: State, view: View, slot: int) -> Head:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Final, NamedTuple
+from functools import cached_property
+from typing import Final, NamedTuple, Protocol
 
 from abixio.config import KIB
 from abixio.message import Buffer
+from abixio.store.buffers import Loan
 from abixio.store.decoder import Decoder
 from abixio.store.layout import Stripe, stripe_at, stripe_size, stripes
 from abixio.store.openpart import OpenPart
@@ -27,14 +29,23 @@ shortest range costs no more than that."""
 _NO_ROOM: Final = memoryview(bytearray())
 
 
-async def open_reader(pool: Pool, record: Record, rows: Mapping[int, Row]) -> Reader:
+class StoredReader(Reader, Protocol):
+    """Streams what is stored of an object; where it is encrypted, that is not the object (see `sealing`)."""
+
+    @property
+    def memory(self) -> Loan:
+        """For all that leaves with the answer."""
+        ...
+
+
+async def open_reader(pool: Pool, record: Record, rows: Mapping[int, Row]) -> StoredReader:
     """Open an object for which `rows` are the known copies of its record by slot. DataLost when too few shards are there."""
     if not record.size or record.layout is None:
-        return BytesReader(info_of(record), b"")
+        return BytesReader(pool, info_of(record), b"")
     copies = Copies(record, record.layout, rows)
     if copies.inline:
         data = at_hand(pool, copies)
-        return BytesReader(info_of(record), await _wait_for(pool, copies) if data is None else data)
+        return BytesReader(pool, info_of(record), await _wait_for(pool, copies) if data is None else data)
     reader = StripeReader(pool, copies)
     try:
         await reader.open()
@@ -56,9 +67,14 @@ async def _wait_for(pool: Pool, copies: Copies) -> bytes:
 class BytesReader:
     """An object that is in memory."""
 
-    def __init__(self, info: ObjectInfo, data: bytes) -> None:
+    def __init__(self, pool: Pool, info: ObjectInfo, data: bytes) -> None:
         self.info = info
+        self._pool = pool
         self._data = data
+
+    @cached_property
+    def memory(self) -> Loan:
+        return self._pool.buffers.loan()
 
     async def stream(self, start: int, length: int) -> AsyncIterator[Buffer]:
         """One slice."""
@@ -92,7 +108,7 @@ class StripeReader:
         """The stripe that is prepared while another is sent."""
         self._ready: list[memoryview] | None = None
         """All of a small first part."""
-        self._memory = pool.buffers.loan()
+        self.memory = pool.buffers.loan()
         self._closed = False
         pool.pins.update(copies.record.write_ids)
 
@@ -101,7 +117,7 @@ class StripeReader:
         await self._open(0)
 
     async def stream(self, start: int, length: int) -> AsyncIterator[Buffer]:
-        """Verified slices of the bytes [start, start + length). DataLost when too few good shards are left."""
+        """Verified slices of the stored bytes [start, start + length). DataLost when too few good shards are left."""
         steps = self._steps(start, start + length)
         step = next(steps, None)
         try:
@@ -127,7 +143,7 @@ class StripeReader:
         self._closed = True
         let_go(self._pool.pins, self._copies.record.write_ids)
         self._ready = None
-        self._memory = self._pool.buffers.loan()
+        self.memory = self._pool.buffers.loan()
         self._forget_ahead()
         if self._part is not None:
             self._part.close()
@@ -135,11 +151,11 @@ class StripeReader:
     def _steps(self, start: int, stop: int) -> Iterator[_Step]:
         base = 0
         for number, part in enumerate(self._copies.record.parts):
-            low, high = max(start - base, 0), min(stop - base, part.size)
+            low, high = max(start - base, 0), min(stop - base, part.stored)
             if low < high:
-                for stripe in stripes(self._copies.layout, part.size, low, high):
+                for stripe in stripes(self._copies.layout, part.stored, low, high):
                     yield _Step(number, stripe, max(low, stripe.start), min(high, stripe.start + stripe.length))
-            base += part.size
+            base += part.stored
 
     # ---- parts and stripes -------------------------------------------------------------------------------------------
     async def _open(self, number: int) -> OpenPart:
@@ -156,7 +172,7 @@ class StripeReader:
     def _begin(self, source: Decoder, number: int) -> None:
         """On a thread: open a part's shards and, of a small first part, prepare all."""
         source.open()
-        size = source.part.size
+        size = source.part.stored
         if number == 0 and 0 < size <= min(EAGER, stripe_size(source.layout)):
             self._ready = source.read(stripe_at(source.layout, size, 0), 0, size, _NO_ROOM)
 
@@ -168,7 +184,7 @@ class StripeReader:
         while True:
             source = part.decoder
             need = source.room(step.stripe, step.start, step.stop)
-            room = await self._memory.take(need) if need else _NO_ROOM
+            room = await self.memory.take(need) if need else _NO_ROOM
             views = await part.run(Decoder.read, step.stripe, step.start, step.stop, room)
             # A job that was given up on the way still has that room, and may write another piece into it at any time.
             if views is not None and (not need or part.decoder is source):

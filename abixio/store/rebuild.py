@@ -125,7 +125,7 @@ async def _rebuilt(source: OpenPart, memory: Loan, stripe: Stripe, index: int, l
 async def _file(pool: Pool, copies: Copies, source: OpenPart, index: int, lane: Lane) -> None:
     """A whole file, or none."""
     try:
-        shards = ShardSet({index: lane}, 1, source.decoder.part.write_id, pool.loop)
+        shards = ShardSet({index: lane}, 1, source.decoder.part.write_id, pool.loop, repair=True)
         try:
             await _write(pool, copies, source, shards, index)
         except BaseException as error:

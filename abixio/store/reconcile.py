@@ -84,7 +84,8 @@ class Reconciler:
             lost = [version for version in lost if await self._is_lost(version)]
             for version in lost:
                 everybody, record = (1 << self._pool.n) - 1, version.record
-                row = Insert(version.id, State.COMMITTED, everybody, version.stored, record.write_ids, guard=False)
+                state = self._committer.placer.as_committed(version)
+                row = Insert(version.id, state, everybody, version.stored, record.write_ids, guard=False)
                 head = self._committer.placer.head(version.id, record, State.COMMITTED, await self._mender.view(*key), self._slot)
                 lane = self._lane()
                 await done_by(lane, lane.apply((row, head), self._pool.durable))

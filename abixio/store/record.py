@@ -51,9 +51,11 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True):
     number: int
     size: int
     stored: int
-    """Bytes before erasure coding; other than `size` once compression or encryption come."""
+    """Bytes before erasure coding: with those of the tags, where it is encrypted (see `sealing`)."""
     etag: str = ""
     checksums: dict[str, str] = {}
+    salt: bytes = b""
+    """Of encrypted bytes: what their key is derived with."""
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -66,7 +68,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     rev: int = 0
     hides: Hides = "older"
     hidden: int = 0
-    """The seq of the version that a kill removes."""
+    """The seq of the version that a kill removes. One that removes the null version `hides` all null versions besides."""
     versioned: bool = False
     """Written while versioning was enabled: has a version id of its own. Else it is the null version."""
     format: int = FORMAT
@@ -88,6 +90,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """Algorithm (crc32, crc32c, crc64nvme, sha1, sha256) -> base64, as S3 shows it."""
     checksum_type: str = ""
     encryption: dict[str, str] = {}
+    """The wrapped key of an encrypted object, and what is said of it (see `sealing`)."""
     tags: dict[str, str] = {}
     lock: dict[str, str] = {}
     """Object lock: `mode` and `until` (ms since 1970) of the retention, `hold` of a legal hold."""
@@ -119,7 +122,9 @@ SMALL: Final = 2048
 """Bytes of a stored record of one part, with all its metadata; those of thousands of parts are not worth remembering."""
 REMEMBERED: Final = 1024
 """Records kept unpacked, 2 MiB at most: buckets, and objects that are read again and again."""
-_KNOWN_FEATURES: Final[frozenset[str]] = frozenset()
+SEALED: Final = "sealed"
+"""The feature without which a reader would take the stored bytes of an encrypted object for its own."""
+_KNOWN_FEATURES: Final[frozenset[str]] = frozenset({SEALED})
 
 
 def pack(record: Record) -> bytes:

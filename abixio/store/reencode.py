@@ -62,7 +62,7 @@ class Reencoder:
         """Give an object that fault tolerance, if it has another one."""
         layout = self._objects.layout(certain(bucket), ftt, key.encode())
         for _ in range(TRIES):
-            reader = await self._objects.open(bucket, key)
+            reader = await self._objects.open_stored(bucket, key)
             try:
                 record = reader.info.record
                 if record.layout is not None and (record.layout.k, record.layout.m) == (layout.k, layout.m):
@@ -84,18 +84,19 @@ class Reencoder:
                 own = await self._receive(reader, record, part, start, layout)
                 received.append(own)
                 holders &= await own.finish(pack(self._footer(bucket, record, layout, part, own)))
-                start += part.size
+                start += part.stored
         except BaseException:
             await _discard(received)
             raise
         return await self._objects.sheltered(self._commit(bucket, record, layout, received, holders))
 
     async def _receive(self, reader: Reader, record: Record, part: Part, start: int, layout: Layout) -> Received:
-        """Encode a part anew. DataLost when its bytes do not give the ETag that they were stored with."""
+        """Encode a part anew. DataLost when its bytes do not give the ETag that they were stored with; of encrypted ones
+        that cannot be told here, but by their tags when they are read."""
         etag = part.etag or record.etag
-        known = _HEX.fullmatch(etag) is not None
+        known = _HEX.fullmatch(etag) is not None and not record.encryption
         fast = etag[16:32] == f"{part.size:016x}"
-        source = _Stored(reader, start, part.size)
+        source = _Stored(reader, start, part.stored)
         try:
             await source.begin()
             received = await receive(
@@ -116,7 +117,8 @@ class Reencoder:
         owner = b"".join(upload_name(bucket, record.key.decode(), record.upload.hex()))
         return Record(
             "part", record.upload, part.number.to_bytes(4, "big"), seq, 0, modified=record.modified, size=part.size,
-            etag=part.etag, layout=layout, parts=parts, checksums=part.checksums, upload=owner,
+            etag=part.etag, layout=layout, parts=parts, checksums=part.checksums, upload=owner, encryption=record.encryption,
+            incompat=record.incompat,
         )
 
     async def _commit(

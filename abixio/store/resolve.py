@@ -150,10 +150,10 @@ class View:
             return Fate.NEVER if denied >= self.n - w + 1 else Fate.OPEN
         aborted = sum(row.state is State.ABORTED for row in copies.values())
         present = len(copies) - aborted
+        if aborted >= self.n - w + 1:  # ahead of any mark: a volume that was away may not know what was discarded meanwhile
+            return Fate.ABORTED
         if present >= w or any(row.state.stands for row in copies.values()):
             return Fate.COMMITTED
-        if aborted >= self.n - w + 1:
-            return Fate.ABORTED
         silent = [s for s in range(self.n) if s not in copies and not self._denies(s, version.id)]
         addressed = 0
         for row in copies.values():

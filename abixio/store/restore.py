@@ -45,6 +45,7 @@ from abixio.store.record import Part, Record
 from abixio.store.resolve import Fate, View
 from abixio.store.settle import drop
 from abixio.store.sources import Copies, decoder, report
+from abixio.store.versions import FLEETING
 from abixio.volume.interface import Insert, Op, RowId, Settle, State, Volume
 
 WHOLE: Final = 4 * MIB
@@ -187,7 +188,7 @@ class Restorer:
                 *map(drop, missing.stale),
                 committer.placer.head(missing.id, record, State.COMMITTED, view, slot),
             ]
-            if missing.settled and record.kind != "tombstone":
+            if missing.settled and record.kind not in FLEETING:
                 ops.append(Settle(missing.id))
             await done_by(self._lane, self._lane.apply(ops, durable=False))
         return True
@@ -246,7 +247,7 @@ def _pack_all(sources: Mapping[RowId, Decoder], slot: int) -> dict[RowId, bytes]
 
 # ---- on the volume's thread ------------------------------------------------------------------------------------------
 def _write(volume: Volume, write_id: bytes, made: _Made, record: bytes) -> None:
-    writer = volume.create_shard(write_id)
+    writer = volume.create_shard(write_id, repair=True)
     try:
         writer.write((made.shard,))
         writer.finish(made.sums, record, made.digest, False)

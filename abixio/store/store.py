@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
+from abixio.errors import AbixioError
+from abixio.store.append import Appender
 from abixio.store.bucketstore import Buckets, certain
 from abixio.store.clock import Clock
 from abixio.store.commit import Committer
 from abixio.store.completion import Completion
 from abixio.store.configs import Configs
+from abixio.store.discard import Discarder
 from abixio.store.heal import Healer
-from abixio.store.health import Healed, KeyHealth, RepairStatus, ScanStatus
+from abixio.store.health import Discarded, Healed, KeyHealth, RepairStatus, ScanStatus
 from abixio.store.history import History
 from abixio.store.journal import Journal
+from abixio.store.lifecycle import Lifecycle
+from abixio.store.lifecycle_rules import CONFIG, SETTING
 from abixio.store.lister import Query, successor
 from abixio.store.locks import KeyLocks
 from abixio.store.mend import Mender
@@ -38,12 +44,15 @@ from abixio.store.types import (
     PartRef,
     PutSpec,
     Reader,
+    Seal,
     Source,
+    Unlock,
     Upload,
     UploadListing,
     VersionListing,
     always,
     info_of,
+    no_key,
 )
 from abixio.store.versions import which
 
@@ -58,6 +67,7 @@ class Store:
         self.committer = Committer(pool, KeyLocks(), Clock(newest_seq), self.settler)
         self.mender = Mender(self.committer, self.settler)
         self.healer = Healer(self.mender)
+        self._discarder = Discarder(self.mender)
         self.journal = Journal(self.mender)
         self.repairs = Repairs(self.healer, pool)
         self.refill = Refill(self.mender)
@@ -66,9 +76,11 @@ class Store:
         self._history = History(self.committer)
         self._buckets = Buckets(self.committer, self._pages, self._history)
         self._objects = Objects(self.committer, self._buckets)
+        self._appender = Appender(self.committer, self._buckets, self._objects)
         self._uploads = Uploads(self.committer, self._buckets, self._objects, self._pages)
         self._configs = Configs(self.committer, self._buckets, self._pages)
         self._completion = Completion(self.committer, self._buckets, self._objects, self._pages)
+        self.lifecycle = Lifecycle(self.committer, self._buckets, self._configs, self._objects, self._completion)
         self._reencoder = Reencoder(self.committer, self._buckets, self._objects)
 
     @classmethod
@@ -82,11 +94,13 @@ class Store:
         store.repairs.start()
         store.refill.start()
         store.scanner.start()
+        store.lifecycle.start()
         return store
 
     async def aclose(self) -> None:
         """Finish the commits under way, settle what they left, close the volumes."""
         await self._objects.drain()
+        await self.lifecycle.stop()
         await self.scanner.stop()
         await self.refill.stop()
         await self.repairs.stop()
@@ -118,6 +132,8 @@ class Store:
 
     async def set_config(self, bucket: Bucket, name: str, body: str | None) -> None:
         await self._objects.sheltered(self._configs.set(bucket, name, body))
+        if name == CONFIG:
+            self.lifecycle.wake()
 
     async def _forget(self, bucket: Bucket) -> None:
         await self._completion.abort_all(bucket)
@@ -127,16 +143,22 @@ class Store:
     async def put(self, bucket: Bucket, key: str, spec: PutSpec, source: Source) -> ObjectInfo:
         return await self._objects.put(bucket, key, spec, source)
 
+    async def append(self, bucket: Bucket, key: str, spec: PutSpec, offset: int, source: Source) -> ObjectInfo:
+        return await self._appender.append(bucket, key, spec, offset, source)
+
     async def head(self, bucket: Bucket, key: str, version: str | None = None) -> ObjectInfo:
         return await self._objects.head(bucket, key, version)
 
-    async def open(self, bucket: Bucket, key: str, version: str | None = None) -> Reader:
-        return await self._objects.open(bucket, key, version)
+    async def open(self, bucket: Bucket, key: str, version: str | None = None, unlock: Unlock = no_key) -> Reader:
+        return await self._objects.open(bucket, key, version, unlock)
 
     async def delete(
         self, bucket: Bucket, key: str, condition: Condition = always, version: str | None = None, bypass: bool = False
     ) -> Deleted | None:
-        return await self._objects.delete(bucket, key, condition, version, bypass)
+        deleted = await self._objects.delete(bucket, key, condition, version, bypass)
+        if version is not None and SETTING in bucket.settings:
+            self.lifecycle.notice(bucket.space, key.encode())
+        return deleted
 
     async def amend(self, bucket: Bucket, key: str, version: str | None, edit: Callable[[Record], Record]) -> ObjectInfo:
         return await self._objects.amend(bucket, key, version, edit)
@@ -171,9 +193,10 @@ class Store:
         return await self._uploads.find(bucket, key, upload_id)
 
     async def put_part(
-        self, bucket: Bucket, key: str, upload_id: str, number: int, source: Source, real_md5: bool = False
+        self, bucket: Bucket, key: str, upload_id: str, number: int, source: Source, real_md5: bool = False,
+        seal: Seal | None = None,
     ) -> PartInfo:
-        return await self._uploads.put_part(bucket, key, upload_id, number, source, real_md5)
+        return await self._uploads.put_part(bucket, key, upload_id, number, source, real_md5, seal)
 
     async def parts(self, bucket: Bucket, key: str, upload_id: str, after: int, limit: int) -> tuple[Sequence[PartInfo], bool]:
         return await self._uploads.parts(bucket, key, upload_id, after, limit)
@@ -200,13 +223,30 @@ class Store:
     async def reencode(self, bucket: Bucket, key: str, ftt: str) -> ObjectInfo:
         return await self._reencoder.reencode(bucket, key, ftt)
 
+    async def discard(self, bucket: Bucket, key: str) -> Sequence[Discarded]:
+        discarded = await self._objects.sheltered(self._discarder.discard(bucket, key))
+        self.journal.undecided.pop((bucket.space, key.encode()), None)
+        return discarded
+
     async def scan_now(self) -> ScanStatus:
         """A whole pass of the scanner at once; what it found and repaired."""
         return await self.scanner.scan_now()
 
     async def repair_status(self) -> RepairStatus:
         volumes = [await volume_status(self.pool, slot, self.refill.why(slot)) for slot in range(self.n)]
-        return RepairStatus(volumes, self.refill.status(), self.scanner.status(), len(self.pool.bad), self.journal.waiting)
+        return RepairStatus(
+            volumes, self.refill.status(), self.scanner.status(), len(self.pool.bad), self.journal.waiting,
+            self.lifecycle.status(), await self._undecided(),
+        )
+
+    async def _undecided(self) -> Sequence[tuple[str, str]]:
+        """What waits for an operator, by the names that clients know."""
+        if not self.journal.undecided:
+            return []
+        with suppress(AbixioError):  # then their spaces have to do
+            names = {bucket.space: bucket.name for bucket in await self.buckets()}
+            return [(names.get(s, s.hex()), key.decode(errors="replace")) for s, key in self.journal.undecided]
+        return [(space.hex(), key.decode(errors="replace")) for space, key in self.journal.undecided]
 
 
 def after_marker(prefix: str, delimiter: str, marker: str, inclusive: bool = False) -> bytes:

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from abixio.errors import KeyNeeded
 from abixio.message import Buffer
-from abixio.store.health import Healed, KeyHealth, RepairStatus
+from abixio.store.health import Discarded, Healed, KeyHealth, RepairStatus
 from abixio.store.record import Record, version_id
 
 
@@ -66,6 +67,28 @@ def always(current: ObjectInfo | None) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Seal:
+    """How an object is to be encrypted."""
+
+    key: bytes = field(repr=False)
+    """The object's own."""
+    fields: Mapping[str, str]
+    """For the record: what leads to the key."""
+    hides_etag: bool
+    """The ETag says nothing of the bytes."""
+
+
+Unlock = Callable[[ObjectInfo], bytes | None]
+"""Gives the key of an encrypted object, None for any other; raises to refuse."""
+
+
+def no_key(info: ObjectInfo) -> None:
+    """Whoever has no key reads no encrypted object: KeyNeeded."""
+    if info.record.encryption:
+        raise KeyNeeded(info.key)
+
+
+@dataclass(frozen=True, slots=True)
 class PutSpec:
     """All that a PUT says besides the bytes."""
 
@@ -85,6 +108,8 @@ class PutSpec:
     settings: Mapping[str, str] = field(default_factory=dict)
     """For uploads: checksum algorithm and type."""
     checksum_type: str = ""
+    seal: Seal | None = None
+    """Encrypt it. For uploads: its parts, each of which needs the seal too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,12 +236,17 @@ class StoreAPI(Protocol):
         """InvalidFaultTolerance, Unavailable and a condition that fails come before the first read of `source`."""
         ...
 
+    async def append(self, bucket: Bucket, key: str, spec: PutSpec, offset: int, source: Source) -> ObjectInfo:
+        """Add to the end of an object, which has to be `offset` bytes long, or with 0 begin it. It keeps its metadata.
+        CannotAppend in a bucket with versions, InvalidWriteOffset, TooManyParts, ConditionalConflict; else as `put`."""
+        ...
+
     async def head(self, bucket: Bucket, key: str, version: str | None = None) -> ObjectInfo:
         """NoSuchKey; with a version id NoSuchVersion, InvalidVersionId; IsDeleteMarker."""
         ...
 
-    async def open(self, bucket: Bucket, key: str, version: str | None = None) -> Reader:
-        """As `head`, and DataLost."""
+    async def open(self, bucket: Bucket, key: str, version: str | None = None, unlock: Unlock = no_key) -> Reader:
+        """As `head`, DataLost, and what `unlock` raises, which is asked before anything is opened."""
         ...
 
     async def delete(
@@ -252,8 +282,11 @@ class StoreAPI(Protocol):
         ...
 
     async def put_part(
-        self, bucket: Bucket, key: str, upload_id: str, number: int, source: Source, real_md5: bool = False
-    ) -> PartInfo: ...
+        self, bucket: Bucket, key: str, upload_id: str, number: int, source: Source, real_md5: bool = False,
+        seal: Seal | None = None,
+    ) -> PartInfo:
+        """`seal`: that of the upload, if it has one; KeyNeeded without it."""
+        ...
 
     async def parts(self, bucket: Bucket, key: str, upload_id: str, after: int, limit: int) -> tuple[Sequence[PartInfo], bool]:
         """Parts with a number above `after`, in order, and whether there are more."""
@@ -291,6 +324,11 @@ class RepairAPI(Protocol):
     async def reencode(self, bucket: Bucket, key: str, ftt: str) -> ObjectInfo:
         """Give an object another fault tolerance, and change nothing else that a client can see. NoSuchKey,
         InvalidFaultTolerance, Unavailable, InsufficientStorage, OutcomeUnknown, DataLost."""
+        ...
+
+    async def discard(self, bucket: Bucket, key: str) -> Sequence[Discarded]:
+        """Give up the writes of a key that are undecided because volumes are lost: they may have been acknowledged. Unavailable
+        when too few volumes answer."""
         ...
 
     async def repair_status(self) -> RepairStatus: ...

@@ -7,10 +7,12 @@ Nothing is copied on the way: the source fills a buffer, and all that follows wo
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from abixio.codec.aead import SALT, Sealer, body_room, sealed_size
 from abixio.config import KIB, MAX_OBJECT
 from abixio.errors import EntityTooLarge, IncompleteBody
 from abixio.store.buffers import StripeBuffer
@@ -21,8 +23,9 @@ from abixio.store.lane import Lane
 from abixio.store.layout import STRIPE_BUFFER, piece_size, stripe_size
 from abixio.store.pool import Pool, let_go
 from abixio.store.record import Layout, Part
+from abixio.store.sealing import part_key
 from abixio.store.shardset import ShardSet
-from abixio.store.types import Source
+from abixio.store.types import Seal, Source
 
 IN_FLIGHT: Final = 3
 """Stripes of one upload in memory: one is received, one encoded, one written."""
@@ -74,12 +77,13 @@ class Received:
 
 async def receive(
     pool: Pool, layout: Layout, number: int, source: Source, etag_mode: EtagMode, real_md5: bool, allow_inline: bool = True,
-    enough: int | None = None,
+    enough: int | None = None, seal: Seal | None = None,
 ) -> Received:
     """Take in the body of an object, or of part `number` of one; it counts as being written until it is released. Whatever
     this raises, cancellation included, it leaves no file and no buffer behind: Unavailable, InsufficientStorage, Overloaded,
-    EntityTooLarge, and all that `source` raises. With `enough` volumes it does not wait for slow ones."""
-    upload = _Upload(pool, layout, number, source, etag_mode, real_md5, allow_inline, enough)
+    EntityTooLarge, and all that `source` raises. With `enough` volumes it does not wait for slow ones. With a seal, the body is
+    encrypted in its buffers, once its digests are taken; what is written is as long as that makes it."""
+    upload = _Upload(pool, layout, number, source, etag_mode, real_md5, allow_inline, enough, seal)
     try:
         return await upload.run()
     except BaseException:
@@ -92,19 +96,23 @@ class _Upload:
 
     def __init__(
         self, pool: Pool, layout: Layout, number: int, source: Source, mode: EtagMode, real_md5: bool, allow_inline: bool,
-        enough: int | None,
+        enough: int | None, seal: Seal | None,
     ) -> None:
         self._pool = pool
         self._layout = layout
         self._number = number
         self._source = source
         self._mode = mode
-        self._md5 = real_md5 or mode == "md5"
+        self._seal = seal
+        self._salt = b"" if seal is None else os.urandom(SALT)
+        self._hidden = seal is not None and seal.hides_etag
+        self._md5 = (real_md5 or mode == "md5") and not self._hidden
         self._allow_inline = allow_inline
         self._enough = enough
         self._write_id = write_id()
         pool.writing[self._write_id] += 1
-        self._full = stripe_size(layout)
+        self._full = stripe_size(layout) if seal is None else body_room(stripe_size(layout))
+        """Bytes of the body in a full stripe."""
 
         self._size = 0
         self._stripe = 0
@@ -150,7 +158,11 @@ class _Upload:
         rest = self._rest()
         if rest is None or rest > self._full:
             return STRIPE_BUFFER
-        return (self._layout.k + self._layout.m) * piece_size(rest, self._layout.k) + 1
+        return (self._layout.k + self._layout.m) * piece_size(self._stored(rest), self._layout.k) + 1
+
+    def _stored(self, length: int) -> int:
+        """What so many bytes of the body are stored as."""
+        return length if self._seal is None else sealed_size(length)
 
     async def _take(self, buffer: StripeBuffer) -> None:
         """Receive a stripe and pass it on."""
@@ -158,7 +170,7 @@ class _Upload:
         if self._encoder is None:
             self._encoder = self._begin()
         await self._encoded()
-        stripe = cut(self._layout, buffer.view, length)
+        stripe = cut(self._layout, buffer.view, self._stored(length), length, self._ended)
         if self._ended and self._stripe == 0 and self._allow_inline and len(stripe.stored[0]) <= INLINE_LIMIT:
             self._keep(self._encoder, stripe, buffer)
             return
@@ -194,9 +206,10 @@ class _Upload:
     # ---- encoding and writing ----------------------------------------------------------------------------------------
     def _begin(self) -> Encoder:
         """Choose the hash of the ETag, now that it is known whether the first stripe is all."""
-        self._md5 = self._md5 or (self._mode == "auto" and self._ended)
-        digests = {*self._source.algorithms, "md5" if self._md5 else "xxh64"}
-        return Encoder(self._layout, self._write_id, self._number, digests)
+        self._md5 = self._md5 or (self._mode == "auto" and self._ended and not self._hidden)
+        digests = {*self._source.algorithms} | ({"md5" if self._md5 else "xxh64"} if not self._hidden else set())
+        sealer = None if self._seal is None else Sealer(part_key(self._seal.key, self._salt, self._number))
+        return Encoder(self._layout, self._write_id, self._number, digests, sealer)
 
     def _open(self) -> ShardSet:
         lanes: dict[int, Lane] = {}
@@ -226,17 +239,18 @@ class _Upload:
         self._jobs.append(job)
 
     def _start(self, encoder: Encoder, shards: ShardSet, stripe: Cut, buffer: StripeBuffer) -> None:
-        """Write the data and encode it at the same time; parity follows when it is there."""
-        k, number = self._layout.k, self._stripe
+        """Write the data and encode it at the same time; parity follows when it is there. What is encrypted on the way, all of
+        it follows."""
+        number, at_once = self._stripe, self._layout.k if self._seal is None else 0
 
-        def parity_ready() -> None:
-            for index in range(k, k + self._layout.m):
+        def rest_ready() -> None:
+            for index in range(at_once, len(stripe.stored)):
                 shards.write(number, index, stripe.stored[index], buffer)
 
         def encoded(done: asyncio.Future[None]) -> None:
             try:
                 done.result()
-                parity_ready()
+                rest_ready()
             except Exception as error:
                 passed_on.set_exception(error)
             else:
@@ -244,18 +258,18 @@ class _Upload:
             finally:
                 buffer.drop()
 
-        for index in range(k):
+        for index in range(at_once):
             shards.write(number, index, stripe.stored[index], buffer)
         if len(stripe.data) <= ON_LOOP:
-            encoder.hash(stripe)
-            encoder.encode(stripe)
-            parity_ready()
+            encoder.hash_and_encode(stripe)
+            rest_ready()
             return
         buffer.hold()
         passed_on = self._pool.loop.create_future()
         self._jobs.append(passed_on)
-        self._pool.loop.run_in_executor(self._pool.executor, encoder.encode, stripe).add_done_callback(encoded)
-        if encoder.md5 is not None:
+        work = encoder.encode if self._seal is None else encoder.hash_and_encode
+        self._pool.loop.run_in_executor(self._pool.executor, work, stripe).add_done_callback(encoded)
+        if encoder.md5 is not None and self._seal is None:
             buffer.hold()
             hashed = self._pool.gang.update(encoder.md5, stripe.data)
             hashed.add_done_callback(lambda done: buffer.drop())
@@ -271,6 +285,8 @@ class _Upload:
 
     # ---- the end -----------------------------------------------------------------------------------------------------
     def _etag(self, digests: Mapping[str, bytes]) -> str:
+        if self._hidden:
+            return os.urandom(16).hex() + ("-1" if self._mode == "auto" else "")
         if self._md5:
             return digests["md5"].hex()
         return f"{digests['xxh64'].hex()}{self._size:016x}{'-1' if self._mode == 'auto' else ''}"
@@ -281,7 +297,7 @@ class _Upload:
         digests = self._encoder.digests()
         checksums = self._source.verify(digests)
         inline = None if self._inline is None else dict(zip(self._layout.slots, self._inline, strict=True))
-        part = Part(self._write_id, self._number, self._size, self._size)
+        part = Part(self._write_id, self._number, self._size, self._stored(self._size), salt=self._salt)
         return Received(
             part, self._etag(digests), checksums, self._layout, inline, self._encoder, self._shards, self._stripe,
             self._pool.durable, self._pool, self._files,

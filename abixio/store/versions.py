@@ -2,7 +2,8 @@
 
 A record hides what lies below it for good: all older versions (`older`, in a bucket that was never versioned), the null version
 (`null`, while versioning is suspended), one version that was deleted by its id (`one`), or nothing. A greater rev of a version
-always hides the lesser ones: tags, retention and a new layout make a new rev. A volume may delete what is hidden here.
+always hides the lesser ones: tags, retention and a new layout make a new rev. A volume may delete what is hidden here, and with
+it what that hid: so whatever hides a record hides all that this record hides.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Shadow:
             self.total = True
         elif record.hides == "null":
             self._null = True
-        elif record.hides == "one":
+        if record.hidden:
             self._killed.add(record.hidden)
 
     def covers(self, seq: int, record: Record | bytes) -> bool:

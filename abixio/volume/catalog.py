@@ -158,6 +158,7 @@ class Catalog:
             connection.execute("PRAGMA temp_store = MEMORY; PRAGMA synchronous = NORMAL; PRAGMA cell_size_check = ON")
             if volume is not None:
                 catalog_schema.check(connection, self._path, volume)
+                catalog_schema.complete(connection)
             return connection
         except apsw.Error as error:
             failure = volume_error(error, connection, self._path)

@@ -36,7 +36,7 @@ _NAMED: Final = "SELECT 1 FROM ref WHERE write_id = ? LIMIT 1"
 _GARBAGE: Final = "SELECT 1 FROM garbage WHERE write_id = ?"
 _JOURNAL: Final = "SELECT 1 FROM unsettled WHERE space = ? AND key = ? AND seq = ? AND rev = ?"
 
-_HAS_ROW: Final = """EXISTS (SELECT 1 FROM row
+_HAS_ROW: Final = f"""EXISTS (SELECT 1 FROM row INDEXED BY {catalog_schema.ROW_KEY}
     WHERE row.space = t.space AND row.key = t.key AND row.seq = t.seq AND row.rev = t.rev)"""
 _STRAY_HEADS: Final = f"SELECT space, key FROM head AS t WHERE NOT {_HAS_ROW}"
 _STRAY_REFS: Final = f"SELECT write_id, space, key, seq, rev FROM ref AS t WHERE NOT {_HAS_ROW}"
@@ -147,7 +147,7 @@ class Examiner:
 
     def greatest(self) -> dict[str, int]:
         """What the notes `seq` and `inline` may not be less than."""
-        seq = self._one("SELECT max(seq) FROM row", ())[0]
+        seq = self._one(f"SELECT max(seq) FROM row INDEXED BY {catalog_schema.ROW_KEY}", ())[0]
         return {"seq": seq or 0, "inline": self._one("SELECT max(id) FROM inline", ())[0] or 0}
 
     # ---- rows --------------------------------------------------------------------------------------------------------

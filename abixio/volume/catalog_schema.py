@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 import apsw
@@ -22,7 +23,17 @@ PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {USER_VERSION};
 """
 
-_TABLES: Final = """
+ROW_KEY: Final = "sqlite_autoindex_row_1"
+"""SQLite's name for the order of table `row` itself, in which the newest row of a key comes first: for those that must not be
+given the order of another index, or what a rotten one says."""
+_INDEXES: Final = """
+CREATE INDEX row_age ON row (space, seq);
+
+CREATE INDEX row_amended ON row (space, seq + rev) WHERE rev > 0;
+"""
+"""In which order rows were made: lifecycle rules look at the old ones. Others than these tables' own keys are no part of
+the format: one that is missing is made when the catalog is opened."""
+_TABLES: Final = f"""
 CREATE TABLE meta (
   name TEXT PRIMARY KEY,
   value TEXT NOT NULL
@@ -81,6 +92,7 @@ CREATE TABLE garbage (
   write_id BLOB PRIMARY KEY
 ) WITHOUT ROWID, STRICT;
 
+{_INDEXES}
 INSERT INTO note VALUES ('commits', 0), ('inline', 0), ('seq', 0);
 """
 _NAMES: Final = {"meta", "note", "row", "head", "inline", "ref", "unsettled", "garbage"}
@@ -93,6 +105,18 @@ def create(connection: apsw.Connection, volume: str) -> None:
     with connection:
         connection.execute(_TABLES)
         connection.execute("INSERT INTO meta VALUES ('volume', ?)", (volume,))
+
+
+def complete(connection: apsw.Connection) -> None:
+    """Make the indexes that a catalog of an older version lacks: a second for a million rows. One on a disk that takes no more
+    stays without, and so cannot be asked what they are for."""
+    there = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'index'")}
+    missing = [sql for sql in _INDEXES.split(";") if sql.strip() and sql.split()[2] not in there]
+    if not missing or connection.readonly("main"):
+        return
+    with suppress(apsw.FullError, apsw.ReadOnlyError), connection:
+        for sql in missing:
+            connection.execute(sql)
 
 
 def check(connection: apsw.Connection, where: str, volume: str) -> None:

@@ -13,13 +13,14 @@ import apsw
 
 from abixio.errors import NewerExists, VolumeFull
 from abixio.message import Buffer
+from abixio.volume.catalog_schema import ROW_KEY
 from abixio.volume.interface import Change, Drop, Head, Insert, Mark, Note, Op, RowId, Settle
 
 Answer = NewerExists | VolumeFull | None
 
 _BY_ID: Final = "space = ? AND key = ? AND seq = ? AND rev = ?"
-_NEWEST: Final = "SELECT seq, rev FROM row WHERE space = ? AND key = ? LIMIT 1"
-_NEWEST_REV: Final = "SELECT rev FROM row WHERE space = ? AND key = ? AND seq = ? LIMIT 1"
+_NEWEST: Final = f"SELECT seq, rev FROM row INDEXED BY {ROW_KEY} WHERE space = ? AND key = ? LIMIT 1"
+_NEWEST_REV: Final = f"SELECT rev FROM row INDEXED BY {ROW_KEY} WHERE space = ? AND key = ? AND seq = ? LIMIT 1"
 _ROW: Final = f"SELECT record, inline FROM row WHERE {_BY_ID}"
 _INSERT: Final = "INSERT INTO row (space, key, seq, rev, state, mask, record, inline) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _UPDATE: Final = f"UPDATE row SET state = ?, mask = ?, inline = ? WHERE {_BY_ID}"
@@ -150,7 +151,7 @@ class Writer:
         inline = self._keep(op)
         self._run(_INSERT, (space, key, seq, rev, op.state, op.to, op.record, inline))
         self._run(_UNSETTLE, op.id)
-        self._seq = max(self._seq, seq)
+        self._seq = max(self._seq, seq + rev)  # the moment when a rev was made: the clock must not give that one out again
         return None
 
     def _newer(self, row: RowId, newest: tuple[int, int]) -> bool:

@@ -146,6 +146,10 @@ class Files:
         finally:
             self.close(fd)
 
+    def mode(self, path: str) -> int:
+        """Who may do what with it."""
+        return os.stat(path).st_mode & 0o777
+
     def inode(self, path: str) -> tuple[int, int]:
         """(device, inode): which file that name stands for."""
         status = os.stat(path)

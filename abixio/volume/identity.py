@@ -169,3 +169,19 @@ def write_credentials(files: Files, volume: str, data: bytes) -> None:
         files.replace(names.credentials(volume), data, 0o600)
     except OSError as error:
         raise volume_error(error, f"{names.credentials(volume)}: cannot be written") from error
+
+
+def read_keys(files: Files, volume: str) -> bytes | None:
+    """The key file as it is, None when there is none; VolumeError."""
+    try:
+        return files.read(names.keys(volume)) if files.exists(names.keys(volume)) else None
+    except OSError as error:
+        raise volume_error(error, f"{names.keys(volume)}: cannot be read") from error
+
+
+def write_keys(files: Files, volume: str, data: bytes) -> None:
+    """Readable by the owner only, from its first byte on; VolumeError."""
+    try:
+        files.replace(names.keys(volume), data, 0o600)
+    except OSError as error:
+        raise volume_error(error, f"{names.keys(volume)}: cannot be written") from error

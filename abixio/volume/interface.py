@@ -1,10 +1,10 @@
 """What the store asks of a volume: rows, shards and barriers of one disk. Synchronous; a volume knows no other volume.
 
 `LocalVolume` implements it over a directory; a remote volume can come. One contract suite (`tests/volume_contract.py`)
-holds for all of them. Threads: `rows`, `scan`, `history`, `walk`, `skip`, `unsettled`, `inline`, `named`, `remembered`,
-`shard_files` and `open_shard` may be called from any thread at any time (each thread reads through a connection of its own);
-everything that changes the volume is called from one thread at a time. Errors are the VolumeError classes of `abixio.errors`,
-nothing else.
+holds for all of them. Threads: `rows`, `scan`, `history`, `walk`, `skip`, `aged`, `amended`, `unsettled`, `inline`, `named`,
+`remembered`, `shard_files` and `open_shard` may be called from any thread at any time (each thread reads through a connection
+of its own); everything that changes the volume is called from one thread at a time. Errors are the VolumeError classes of
+`abixio.errors`, nothing else.
 """
 
 from __future__ import annotations
@@ -51,6 +51,18 @@ class Row(NamedTuple):
     record: bytes
     inline: int | None
     """Where `Volume.inline` finds the shard, when it lives in the catalog."""
+
+
+class Aged(NamedTuple):
+    """One row in order of age."""
+
+    at: int
+    """Its seq; of one in order of amendment, seq and rev together, which is when it was made."""
+    key: bytes
+    listed: bool
+    """Whether its key is listed (has a head)."""
+    older: bool
+    """Whether there is an older row of its key."""
 
 
 class Head(NamedTuple):
@@ -183,6 +195,15 @@ class Volume(Protocol):
         0.1 us for each of them."""
         ...
 
+    def aged(self, space: bytes, after: int, until: int, limit: int) -> list[Aged]:
+        """The rows of a space with after < seq <= until, in that order: as many entries of an index are read, and no records.
+        About 2 us for each of them."""
+        ...
+
+    def amended(self, space: bytes, after: int, until: int, limit: int) -> list[Aged]:
+        """The same of its rows with a rev other than 0, in order of seq + rev."""
+        ...
+
     def unsettled(self, after: RowId | None, limit: int) -> list[RowId]:
         """Entries of the journal in order of their ids, those greater than `after`."""
         ...
@@ -196,7 +217,8 @@ class Volume(Protocol):
         ...
 
     def notes(self) -> Mapping[str, int]:
-        """The volume's book-keeping. `commits` counts its transactions; `seq` is the greatest seq it ever held."""
+        """The volume's book-keeping. `commits` counts its transactions; `seq` is the greatest seq it ever held,
+        or seq + rev: no clock may give those out again."""
         ...
 
     def remembered(self, name: str) -> str | None:
@@ -225,7 +247,9 @@ class Volume(Protocol):
         ...
 
     # ---- shards ----
-    def create_shard(self, write_id: bytes) -> ShardWriter: ...
+    def create_shard(self, write_id: bytes, repair: bool = False) -> ShardWriter:
+        """A new shard file; VolumeFull when only the disk's reserve is left. `repair`: of which half may be used."""
+        ...
 
     def open_shard(self, write_id: bytes) -> Shard:
         """ShardMissing or ShardCorrupt (size, magic, footer checksum)."""

@@ -16,7 +16,7 @@ from abixio.volume.catalog import Catalog
 from abixio.volume.catalog_write import Answer
 from abixio.volume.files import Files, volume_error
 from abixio.volume.identity import Identity, Look
-from abixio.volume.interface import Change, Row, RowId
+from abixio.volume.interface import Aged, Change, Row, RowId
 from abixio.volume.lock import VolumeLock
 
 RESERVE_SHARE: Final = 100
@@ -42,6 +42,11 @@ _NO: Final = "no"
 def reserve(total: int) -> int:
     """Bytes of a disk of that size that are kept for deletes and repair."""
     return min(max(total // RESERVE_SHARE, min(RESERVE_LEAST, total // 4)), RESERVE_MOST)
+
+
+def last(kept: int) -> int:
+    """Bytes of that reserve that repair leaves for deletes, without which a full disk stays full."""
+    return max(kept // 2, min(kept, RESERVE_LEAST))
 
 
 def begin_volume(path: str, files: Files) -> None:
@@ -132,6 +137,9 @@ class LocalVolume:
         """Those that may be unfinished: of a volume that went out of service nobody finishes or aborts them."""
         self._room_until = 0.0
         self._full: str | None = None
+        """Why it takes no new data."""
+        self._spent: str | None = None
+        """Why it does not even take what repair makes again."""
         self._inode = files.inode(names.catalog(path))
         self._root = files.open(path)
 
@@ -189,6 +197,14 @@ class LocalVolume:
     def skip(self, after: tuple[bytes, bytes] | None, count: int) -> tuple[bytes, bytes] | None:
         self._usable()
         return self._read.skip(after, count)
+
+    def aged(self, space: bytes, after: int, until: int, limit: int) -> list[Aged]:
+        self._usable()
+        return self._read.aged(space, after, until, limit)
+
+    def amended(self, space: bytes, after: int, until: int, limit: int) -> list[Aged]:
+        self._usable()
+        return self._read.amended(space, after, until, limit)
 
     def unsettled(self, after: RowId | None, limit: int) -> list[RowId]:
         self._usable()
@@ -252,15 +268,16 @@ class LocalVolume:
             raise self.sync_failed(error) from error
 
     # ---- shards ------------------------------------------------------------------------------------------------------
-    def create_shard(self, write_id: bytes) -> shardfile.ShardFileWriter:
-        self.admit()
+    def create_shard(self, write_id: bytes, repair: bool = False) -> shardfile.ShardFileWriter:
+        self.admit(repair)
         self._mark()
-        writer = shardfile.ShardFileWriter(self, shardfile.Place(
+        place = shardfile.Place(
             write_id,
             names.tmp_shard(self.path, write_id, next(self._numbers)),
             names.shard(self.path, write_id),
             names.shard_directory(self.path, write_id),
-        ))
+        )
+        writer = shardfile.ShardFileWriter(self, place, repair)
         self._writers = {other for other in self._writers if other.unfinished} | {writer}
         return writer
 
@@ -323,12 +340,13 @@ class LocalVolume:
             self._fail(VolumeUnusable("it was closed"))
 
     # ---- what shard writers ask --------------------------------------------------------------------------------------
-    def admit(self) -> None:
-        """VolumeUnusable when the volume is out of service, VolumeFull when only the reserve is left."""
+    def admit(self, repair: bool) -> None:
+        """VolumeUnusable when out of service; VolumeFull when only the reserve is left, or for repair the last of it."""
         self._usable()
         self._check_room()
-        if self._full is not None:
-            raise VolumeFull(self._full)
+        refusal = self._spent if repair else self._full
+        if refusal is not None:
+            raise VolumeFull(refusal)
 
     def soil(self) -> None:
         """There is something now that only the next barrier makes durable."""
@@ -358,20 +376,22 @@ class LocalVolume:
         now = time.monotonic()
         if now < self._room_until:
             return
-        above = self._room_above_reserve()
-        if above < 0 and self._catalog.shrink():
-            above = self._room_above_reserve()
-        self._full = f"{self.path}: only its reserve is left" if above < 0 else None
-        if above > _ROOM_PLENTY:
+        free, kept = self._room()
+        if free < kept and self._catalog.shrink():
+            free, kept = self._room()
+        self._full = f"{self.path}: only its reserve is left" if free < kept else None
+        self._spent = f"{self.path}: only what deletes need is left" if free < last(kept) else None
+        if free - kept > _ROOM_PLENTY:
             self._room_until = now + _ROOM_SECONDS
 
-    def _room_above_reserve(self) -> int:
+    def _room(self) -> tuple[int, int]:
+        """Bytes that are free, and how many of them are kept."""
         self._check_place()
         try:
             free, total = self.files.room(self.path)
         except OSError as error:
             raise self._lost_place(error) from error
-        return free - reserve(total)
+        return free, reserve(total)
 
     def _check_place(self) -> None:
         """VolumeGone when the directory is not there any more, or another one is in its place."""
@@ -399,6 +419,7 @@ class LocalVolume:
         """Was the last use ended in good order, or by a kill that left the kernel's memory intact? Remove unfinished shards."""
         meta = self._read.meta()
         self.orderly = meta.get(CLOSED, YES) == YES
+        self._dirty = not self.orderly  # what a process that was killed wrote may be in the kernel's memory only
         self.clean = self.orderly or meta.get(BOOT) == self.files.boot_id()
         if self._catalog.read_only:
             return

@@ -37,6 +37,10 @@ def credentials(volume: str) -> str:
     return join(volume, _HOME, "credentials.json")
 
 
+def keys(volume: str) -> str:
+    return join(volume, _HOME, "keys.json")
+
+
 def lock(volume: str) -> str:
     return join(volume, _HOME, "lock")
 

@@ -170,8 +170,8 @@ class Host(Protocol):
 
     files: Files
 
-    def admit(self) -> None:
-        """Raises VolumeUnusable when the volume is out of service, VolumeFull when its last bytes are reserved."""
+    def admit(self, repair: bool) -> None:
+        """Raises VolumeUnusable when the volume is out of service, VolumeFull when its last bytes are reserved for others."""
         ...
 
     def soil(self) -> None:
@@ -199,14 +199,15 @@ class ShardFileWriter:
     kernel may have dropped dirty pages of other files with it.
     """
 
-    def __init__(self, host: Host, place: Place) -> None:
+    def __init__(self, host: Host, place: Place, repair: bool) -> None:
         self._host = host
         self._place = place
+        self._repair = repair
         self._length = 0
         self._made = True
         """There is a file in tmp."""
         self._fd: int | None = None
-        host.admit()
+        host.admit(repair)
         try:
             self._fd = host.files.create(place.tmp)
         except OSError as error:
@@ -220,10 +221,10 @@ class ShardFileWriter:
     def write(self, buffers: Sequence[Buffer]) -> None:
         """Append, all of it or raise; after an error the shard is gone."""
         if self._fd is None:
-            self._host.admit()
+            self._host.admit(self._repair)
             raise VolumeError(f"{self._place.tmp}: is closed")
         try:
-            self._host.admit()
+            self._host.admit(self._repair)
             self._length += write_all(self._host.files, self._fd, buffers)
         except OSError as error:
             self.abort()

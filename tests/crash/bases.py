@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Final
 
 import apsw
+from msgspec import structs
 
+from abixio.store.record import pack, unpack
 from abixio.volume.catalog import _persist_wal as persist_wal
-from tests.crash.bench import Bench
+from abixio.volume.interface import Head, Insert, RowId, State
+from abixio.volume.local import LocalVolume
+from tests.crash.layer import BOOT
 from tests.crash.run import LARGE, SMALL, Run, Script
+from tests.crash.workbench import Bench, Booted
 
 
 def small(name: str) -> str:
@@ -45,6 +50,31 @@ async def uploading(run: Run) -> None:
     await run.put_part("large", "other", 1, large("else"))
 
 
+async def unversioned(run: Run) -> None:
+    """A bucket in which nobody asked for versions yet."""
+    await run.create_bucket("v")
+    await run.new("large", large("first"))
+    await run.new("small", small("first"))
+
+
+async def versioned(run: Run, first: str = "0") -> None:
+    """A bucket that has versions now, with keys from before; with several versions as files and in the catalogs, the first of a
+    fault tolerance of its own; and with one that is marked deleted."""
+    await unversioned(run)
+    await run.versioning("Enabled")
+    for name in ("a", "b", "c"):
+        await run.new("files", large(name), ftt={"a": first}.get(name))
+        await run.new("inline", small(name))
+    await run.new("gone", large("gone"))
+    await run.mark_deleted("gone")
+    await run.new("other", large("other"))
+
+
+async def robust(run: Run) -> None:
+    """The same, and no version is lost with a volume."""
+    await versioned(run, "2")
+
+
 async def later(run: Run) -> None:
     """What happened while a volume was set back to a snapshot that was taken before."""
     await run.put("small", large("later"))
@@ -52,6 +82,14 @@ async def later(run: Run) -> None:
     await run.delete("large")
     for _ in range(3):
         await run.settle()
+
+
+def _flip(bench: Bench, slot: int) -> None:
+    for name, path in bench.files(slot).items():
+        if name.startswith("shards/"):
+            data = bytearray(Path(path).read_bytes())
+            data[100] ^= 1
+            Path(path).write_bytes(data)
 
 
 def nothing(bench: Bench) -> None:
@@ -65,17 +103,35 @@ def emptied(bench: Bench) -> None:
 
 def rotten(bench: Bench) -> None:
     """Volume 0 has a bit flipped in every shard file; volume 1 has lost one file and the bytes of one small shard."""
-    for name, path in bench.files(0).items():
-        if name.startswith("shards/"):
-            data = bytearray(Path(path).read_bytes())
-            data[100] ^= 1
-            Path(path).write_bytes(data)
+    _flip(bench, 0)
     wide = max((path for name, path in bench.files(1).items() if name.startswith("shards/")), key=os.path.getsize)
     os.unlink(wide)  # of the one object that is readable still
     _write_over_first_inline_shard(bench, 1)
     for slot, volume in enumerate(bench.paths):
         write_id = bytes(15) + bytes([slot])
         (volume / "shards" / f"{slot:02x}" / write_id.hex()).write_bytes(b"a file that no row names")
+
+
+def rotten_here(bench: Bench) -> None:
+    """Volume 1, and it alone: a bit flipped in every shard file, and the bytes of one small shard are lost."""
+    _flip(bench, 1)
+    _write_over_first_inline_shard(bench, 1)
+
+
+def undecide(bench: Bench) -> None:
+    """Volume 1 was lost with the process, in the moment between the answer to an overwrite and its marking; a blank disk took its
+    place. Only volume 0 is left of the two that had the new rows, and no shard is in files."""
+    volume = LocalVolume.open(str(bench.paths[0]), Booted(BOOT))
+    for row in volume.walk(None, 1000):
+        record = unpack(row.record)
+        if record.kind == "object" and record.key in (b"small", b"large"):
+            seq = record.seq + 1_000_000
+            part = structs.replace(record.parts[0], write_id=seq.to_bytes(16, "big"))
+            new = structs.replace(record, seq=seq, parts=(part,), meta={"value": "lost:300"})
+            id = RowId(*row.id[:2], seq, 0)
+            volume.apply([[Insert(id, State.PENDING, 0b011, pack(new), new.write_ids, b"x" * 200), Head(*id[:2], id[2:])]], True)
+    volume.close()
+    bench.blank(1)
 
 
 def _write_over_first_inline_shard(bench: Bench, slot: int) -> None:
@@ -95,6 +151,8 @@ class BaseSpec:
     """Played before the damage is done to the volumes as they were before it: for snapshots."""
     filling: frozenset[int] = frozenset()
     """Volumes that are filling from the start."""
+    undecided: tuple[tuple[str, str], ...] = ()
+    """Buckets and keys of writes that nobody can decide: whoever looks after a crash discards them first."""
 
 
 BASES: Final = {
@@ -102,6 +160,11 @@ BASES: Final = {
     "uploading": BaseSpec(uploading),
     "emptied": BaseSpec(uploading, emptied, filling=frozenset((1,))),
     "rotten": BaseSpec(uploading, rotten),
+    "unversioned": BaseSpec(unversioned),
+    "versioned": BaseSpec(versioned),
+    "rotten versions": BaseSpec(robust, rotten_here),
+    "emptied versions": BaseSpec(robust, emptied, filling=frozenset((1,))),
+    "undecided": BaseSpec(plain, undecide, filling=frozenset((1,)), undecided=(("b", "small"), ("b", "large"))),
     "set back": BaseSpec(plain, since=later, filling=frozenset((2,))),
 }
 
@@ -114,3 +177,4 @@ class Crash:
     share: float
     cut: str
     """keep: the process was killed; or a kind of power cut."""
+    mode: str = "fsync"

@@ -65,6 +65,33 @@ class Disk:
         self._writes: dict[int, list[_Write]] = {}
         self._time = 0
 
+    def copy(self) -> Disk:
+        other = Disk({})
+        other.names, other.data = dict(self.names), dict(self.data)
+        other._unsynced = [*self._unsynced]
+        other._writes = {inode: [*writes] for inode, writes in self._writes.items()}
+        other._time = self._time
+        return other
+
+    def killed(self) -> Disk:
+        """The same disk for the next process, which numbers the files that it finds in the order of their names. What the one
+        before it did not sync is still not certain."""
+        now = dict(self.names)
+        for change in self._unsynced:
+            change.on(now)
+        number = {inode: at for at, (_, inode) in enumerate(sorted(now.items()))}
+        for inode in self.data:
+            number.setdefault(inode, -1 - inode)
+        other = Disk({})
+        other.names = {name: number[inode] for name, inode in self.names.items()}
+        other.data = {number[inode]: data for inode, data in self.data.items()}
+        other._unsynced = [
+            change._replace(inode=None if change.inode is None else number[change.inode]) for change in self._unsynced
+        ]
+        other._writes = {number[inode]: [*writes] for inode, writes in self._writes.items()}
+        other._time = self._time
+        return other
+
     @property
     def unsynced(self) -> int:
         """How many changes a power cut may take."""

@@ -194,5 +194,5 @@ class LayerFiles(Files):
         return self.layer.boot
 
 
-NOT_OF_VOLUMES: Final = frozenset(("read", "replace", "read_line", "append"))
-"""Methods of Files that only call others of it, and the one that opens log files."""
+NOT_OF_VOLUMES: Final = frozenset(("read", "replace", "read_line", "append", "mode"))
+"""Methods of Files that only call others of it, and those that open log files and look at key files."""

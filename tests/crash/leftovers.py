@@ -12,10 +12,11 @@ from abixio.store.record import unpack
 from abixio.store.resolve import LISTED_KINDS
 from abixio.volume.catalog import _persist_wal as persist_wal
 from abixio.volume.interface import State
-from tests.crash.bench import HOME, Bench
+from tests.crash.histories import MARKER, name, parsed
 from tests.crash.model import Thing, Value
+from tests.crash.workbench import HOME, Bench
 
-KINDS: Final = ("bucket", "object", "upload", "part", "setting")
+KINDS: Final = ("bucket", "object", "upload", "part", "setting", "marker")
 
 
 class Row(NamedTuple):
@@ -83,18 +84,24 @@ class Leftovers:
             self.wrong.append(f"volume {slot}: left over: {sorted(left)}")
 
     def _heads(self, slot: int, connection: apsw.Connection, rows: list[Row]) -> None:
-        listed = {row[:4] for row in rows if unpack(row.record).kind in LISTED_KINDS}
+        """Each key points to the newest of its rows, if that is to be listed; rows that only hide others are gone."""
+        newest = {row[:2]: row for row in rows}
+        listed = {row[:4] for row in newest.values() if unpack(row.record).kind in LISTED_KINDS}
         heads = set(connection.execute("SELECT space, key, seq, rev FROM head"))
-        if heads != listed or len(listed) != len(rows):
-            kinds = sorted({unpack(row.record).kind for row in rows} - LISTED_KINDS)
-            self.wrong.append(f"volume {slot}: {len(rows)} rows, {len(listed)} to be listed, {len(heads)} heads {kinds}")
+        if heads != listed:
+            self.wrong.append(f"volume {slot}: {len(newest)} keys, {len(listed)} to be listed, {len(heads)} heads")
+        if kinds := sorted({unpack(row.record).kind for row in rows} - {*KINDS}):
+            self.wrong.append(f"volume {slot}: rows of kind {kinds} are left")
         if any(row.state != State.COMMITTED for row in rows):
             self.wrong.append(f"volume {slot}: a row is not marked committed")
 
     def _expected(self, rows: list[Row]) -> None:
-        """One row for each thing that is there, and no more."""
+        """One row for each thing that is there, one for each version of a history, and no more."""
+        histories = [version for thing, value in self.seen.items() if thing[0] == "history" for version in parsed(value)]
         kinds = [unpack(row.record).kind for row in rows]
         for kind in KINDS:
             want = sum(thing[0] == kind and value is not None for thing, value in self.seen.items())
+            if kind in ("object", "marker"):
+                want += sum((name(version) == MARKER) == (kind == "marker") for version in histories)
             if kinds.count(kind) != want:
                 self.wrong.append(f"{kinds.count(kind)} rows of kind {kind} for {want} that are there")

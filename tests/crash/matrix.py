@@ -15,7 +15,6 @@ from random import Random
 from typing import Any, Final, NamedTuple
 
 from tests.crash.bases import BASES, BaseSpec, Crash
-from tests.crash.bench import Bench, bench
 from tests.crash.child import Ending, Job, spawn
 from tests.crash.disk import CUTS, Disk, Image
 from tests.crash.layer import BOOT, KINDS, Fault, Point, applies
@@ -25,6 +24,7 @@ from tests.crash.rows import CRASHES, ROWS, Row
 from tests.crash.run import Script
 from tests.crash.shortcuts import shortcuts
 from tests.crash.verify import verify
+from tests.crash.workbench import Bench, bench
 
 MODES: Final = ("fsync", "page-cache")
 FRAME_HEAD: Final = 32
@@ -67,6 +67,15 @@ class Base:
     filling: frozenset[int] = frozenset()
     """Volumes that may be filling."""
     boot: str = BOOT
+    undecided: tuple[tuple[str, str], ...] = ()
+    killed: list[Disk] | None = None
+    """What is certain of the images and what is not, when a process left them that was killed."""
+    lossy: bool = False
+    """A power cut may take what that process was acknowledged."""
+
+    def disks(self) -> list[Disk]:
+        """To replay a journal on."""
+        return [Disk(image) for image in self.images] if self.killed is None else [disk.copy() for disk in self.killed]
 
     @property
     def names(self) -> list[list[str]]:
@@ -123,11 +132,15 @@ class Matrix:
 
     def _crashed(self, crash: Crash) -> Base:
         """Another row, cut short."""
-        played = self.played(next(row for row in ROWS if row.name == crash.row), "fsync")
+        played = self.played(next(row for row in ROWS if row.name == crash.row), crash.mode)
         disks, model = self._until(played, int(crash.share * len(played.ending.journal)))
         rng = Random(crash.share)
-        boot = BOOT if crash.cut == "keep" else "boot-between"
-        return Base([disk.after(crash.cut, rng) for disk in disks], model.crashed(), played.base.filling, boot)
+        killed = crash.cut == "keep"
+        return Base(
+            [disk.after(crash.cut, rng) for disk in disks], model.crashed(), played.base.filling,
+            BOOT if killed else "boot-between", killed=[disk.killed() for disk in disks] if killed else None,
+            lossy=killed and crash.mode == "page-cache",
+        )
 
     def _made(self, spec: BaseSpec, n: int) -> Base:
         with bench(n) as used:
@@ -138,7 +151,7 @@ class Matrix:
                 model = self._settled(used, model, spec.since)
                 used.lay([*used.images()[:-1], before[-1]])
             spec.damage(used)
-            return Base(used.images(), model, spec.filling)
+            return Base(used.images(), model, spec.filling, undecided=spec.undecided)
 
     @staticmethod
     def _settled(used: Bench, before: Model, script: Script) -> Model:
@@ -216,11 +229,13 @@ class Matrix:
             return ["the process was killed" if ending.killed else "the process was not killed"]
         used = self._bench(row.n)
         if lost:
-            disks = [Disk(image) for image in base.images]
+            disks = base.disks()
             for entry in ending.journal:
                 step(disks, entry)
             used.lay([disk.after("drop", Random(0)) for disk in disks], after_cut=True)
-        return verify(used, model, case.mode, lost, case.seed % DRAIN == 0, base.filling, base.boot)
+        return verify(
+            used, model, case.mode, lost, case.seed % DRAIN == 0, base.filling, base.boot, base.undecided, base.lossy
+        )
 
     def cut(self, case: Case) -> list[str]:
         """Cut the power at that moment of the row that was played, then look."""
@@ -238,13 +253,16 @@ class Matrix:
         self.result.sites.add((case.row.name, last[0]))
         used = self._bench(case.row.n)
         used.lay(states, after_cut=True)
-        return verify(used, model, case.mode, True, case.seed % DRAIN == 0, played.base.filling, played.base.boot)
+        base = played.base
+        return verify(
+            used, model, case.mode, True, case.seed % DRAIN == 0, base.filling, base.boot, base.undecided, base.lossy
+        )
 
 
     @staticmethod
     def _until(played: Played, moment: int) -> tuple[list[Disk], Model]:
         """The disks, and what was said, after so many entries of the journal."""
-        disks = [Disk(image) for image in played.base.images]
+        disks = played.base.disks()
         model = played.base.model.copy()
         for entry in played.ending.journal[:moment]:
             step(disks, entry)

@@ -13,11 +13,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.crash.histories import MARKER, History, name, parsed
+
 Thing = tuple[str, ...]
 """("bucket", name), ("object", bucket, key), ("upload", bucket, key, label), ("part", label, number), ("m", bucket, key),
-("tag", bucket, key), ("note", bucket), ("setting", bucket, name)."""
+("tag", bucket, key), ("note", bucket), ("setting", bucket, name), ("versioning", bucket), ("history", bucket, key)."""
 Value = str | None
-"""None: it is not there."""
+"""None: it is not there. Of a history see `histories`."""
 
 
 @dataclass(slots=True)
@@ -28,6 +30,27 @@ class Cell:
     unsure: list[Value] = field(default_factory=list)
     older: list[Value] = field(default_factory=list)
     """What was acknowledged and replaced, and not covered by a barrier; the oldest was."""
+
+    def begin(self, value: Value) -> None:
+        self.unsure.append(value)
+
+    def ack(self, value: Value) -> None:
+        self.older += [self.sure, *(other for other in self.unsure if other != value)]
+        self.sure, self.unsure = value, []
+
+    def refused(self, value: Value) -> None:
+        self.unsure.remove(value)
+        self.older.append(value)  # of no concern but to a cut that also takes the taking back
+
+    def barrier(self) -> None:
+        self.older.clear()
+
+    def copy(self) -> Cell:
+        return Cell(self.sure, [*self.unsure], [*self.older])
+
+    def settled(self) -> Cell:
+        """At rest, with all that was acknowledged."""
+        return Cell(self.sure)
 
     def allowed(self, lossy: bool) -> set[Value]:
         return {self.sure, *self.unsure, *(self.older if lossy else ())}
@@ -46,7 +69,7 @@ class Model:
     """Reads a child's events."""
 
     def __init__(self) -> None:
-        self.cells: dict[Thing, Cell] = {}
+        self.cells: dict[Thing, Cell | History] = {}
         self.operations: list[Operation] = []
         self.ids: dict[str, str] = {}
         """Label of an upload -> its id."""
@@ -57,10 +80,16 @@ class Model:
         self.ended = False
         self.errors: list[str] = []
 
+    @property
+    def versions(self) -> set[str]:
+        """What versions of histories may be called."""
+        states = [parsed(v) for thing, cell in self.cells.items() if thing[0] == "history" for v in cell.allowed(True)]
+        return {name(version) for state in states for version in state} - {MARKER}
+
     def copy(self) -> Model:
         """The same again, to go on from."""
         other = Model()
-        other.cells = {thing: Cell(cell.sure, [*cell.unsure], [*cell.older]) for thing, cell in self.cells.items()}
+        other.cells = {thing: cell.copy() for thing, cell in self.cells.items()}
         other.operations = [Operation(op.name, op.sets, op.state) for op in self.operations]
         other.ids = dict(self.ids)
         return other
@@ -68,7 +97,7 @@ class Model:
     def forget(self) -> Model:
         """As the base of a run: all that happened is settled and safe."""
         other = Model()
-        other.cells = {thing: Cell(cell.sure) for thing, cell in self.cells.items()}
+        other.cells = {thing: cell.settled() for thing, cell in self.cells.items()}
         other.ids = dict(self.ids)
         return other
 
@@ -91,7 +120,7 @@ class Model:
                 sets = [(tuple(thing), value) for thing, value in event["sets"]]
                 self.operations.append(Operation(event["name"], sets))
                 for thing, value in sets:
-                    self.cells.setdefault(thing, Cell()).unsure.append(value)
+                    self.cells.setdefault(thing, History() if thing[0] == "history" else Cell()).begin(value)
             case "ack":
                 self._ack(self.operations[event["op"]], event)
             case "refused":
@@ -102,7 +131,7 @@ class Model:
                 self.errors.append(event["error"])
             case "safe":
                 for cell in self.cells.values():
-                    cell.older.clear()
+                    cell.barrier()
             case "crash":
                 self.crashes.append(event["text"])
             case "called":
@@ -117,16 +146,12 @@ class Model:
         op.state = "acknowledged"
         self.ids.update(event.get("ids", {}))
         for thing, value in op.sets:
-            cell = self.cells[thing]
-            cell.older += [cell.sure, *(other for other in cell.unsure if other != value)]
-            cell.sure, cell.unsure = value, []
+            self.cells[thing].ack(value)
 
     def _refused(self, op: Operation) -> None:
         op.state = "refused"
         for thing, value in op.sets:
-            cell = self.cells[thing]
-            cell.unsure.remove(value)
-            cell.older.append(value)  # of no concern but to a cut that also takes the taking back
+            self.cells[thing].refused(value)
 
     # ---- judging -----------------------------------------------------------------------------------------------------
     def judge(self, seen: dict[Thing, Value], lossy: bool) -> list[str]:
@@ -144,7 +169,7 @@ class Model:
     def _out_of_order(self, op: Operation, seen: dict[Thing, Value]) -> list[str]:
         """Of an operation in several steps, the last may only be seen with the first."""
         first, last = op.sets[0], op.sets[-1]
-        if self.cells[last[0]].sure == last[1]:
+        if self.cells[last[0]].allowed(False) == {last[1]}:
             return []
         if seen.get(last[0], "?") == last[1] and seen.get(first[0], first[1]) != first[1]:
             return [f"{op.name}: {'/'.join(last[0])} is {last[1]}, but {'/'.join(first[0])} is {seen[first[0]]}"]

@@ -130,6 +130,26 @@ async def put_when_there_is_none(run: Run) -> None:
     await run.settle()
 
 
+@row("append")
+async def append_small_to_small_and_large_to_that(run: Run) -> None:
+    await run.append("log", small("a"))
+    await run.append("log", small("a"), small("b"))
+    await run.append("log", small("a"), small("b"), large("c"))
+    await run.settle()
+    await run.append("log", small("a"), small("b"), large("c"), small("d"))
+    await run.settle()
+
+
+@row("append", "delete", n=4)
+async def append_at_the_end_and_elsewhere_and_delete(run: Run) -> None:
+    await run.append("log", large("a"))
+    await run.append("log", large("a"), large("b"))
+    await run.append("log", large("a"), small("x"))
+    await run.delete("log")
+    await run.append("log", small("c"))
+    await run.settle()
+
+
 @row("delete", n=4)
 async def delete_inline(run: Run) -> None:
     await run.delete("small")
@@ -148,6 +168,14 @@ async def delete_and_put_again(run: Run) -> None:
     await run.put("large", large("b"))
     await run.delete("large")
     await run.settle()
+    await run.settle()
+
+
+@row("lifecycle", "set_config", "put")
+async def expire_a_file_and_put_it_again(run: Run) -> None:
+    await run.expire("large")
+    await run.settle()
+    await run.put("large", large("b"))
     await run.settle()
 
 
@@ -262,6 +290,15 @@ async def refill_a_disk_that_was_set_back(run: Run) -> None:
     await run.settle()
 
 
+@row("discard", base="undecided")
+async def discard_what_is_undecided(run: Run) -> None:
+    for key in ("small", "large"):
+        await run.discard(key)
+    await run.put("small", small("b"))
+    await run.refill(1)
+    await run.settle()
+
+
 # ---- what is said of buckets and objects -----------------------------------------------------------------------------
 @row("change_bucket", n=4)
 async def change_the_settings_of_a_bucket(run: Run) -> None:
@@ -292,6 +329,161 @@ async def tag_what_is_inline_and_what_is_in_files(run: Run) -> None:
     await run.settle()
 
 
+# ---- versions --------------------------------------------------------------------------------------------------------
+@row("put", base="versioned")
+async def new_versions(run: Run) -> None:
+    await run.new("new", small("new"))
+    await run.new("files", small("d"))
+    await run.new("inline", large("d"))
+    await run.settle()
+
+
+@row("put", base="versioned", n=2)
+async def new_versions_on_two_volumes(run: Run) -> None:
+    await run.new("files", large("d"))
+    await run.cycle()
+    await run.new("files", small("e"))
+    await run.kill("files", large("d"))
+    await run.settle()
+
+
+@row("delete", "put", base="versioned", n=4)
+async def mark_a_key_deleted_and_put_it_again(run: Run) -> None:
+    await run.mark_deleted("files")
+    await run.mark_deleted("nothing")
+    await run.new("files", small("d"))
+    await run.settle()
+
+
+@row("delete", base="versioned")
+async def delete_versions(run: Run) -> None:
+    await run.kill("files", large("b"))
+    await run.kill("files", large("c"))
+    await run.settle()
+    await run.kill("inline", small("c"))
+    await run.settle()
+    await run.settle()
+
+
+@row("delete", base="versioned", n=4)
+async def delete_a_delete_marker(run: Run) -> None:
+    await run.kill("gone", "marker")
+    await run.cycle()
+    await run.kill("large", large("first"))
+    await run.settle()
+    await run.settle()
+
+
+@row("change_bucket", "put", "delete", base="versioned")
+async def suspend_and_overwrite_the_null_version(run: Run) -> None:
+    await run.versioning("Suspended")
+    await run.new("large", large("second"))
+    await run.cycle()
+    await run.new("large", small("third"))
+    await run.new("files", large("null"))
+    await run.settle()
+    await run.mark_deleted("large")
+    await run.kill("files", large("null"))
+    await run.settle()
+    await run.settle()
+
+
+@row("change_bucket", "put", "delete", base="versioned", n=4)
+async def overwrite_the_null_version_and_delete_it(run: Run) -> None:
+    await run.versioning("Suspended")
+    await run.new("small", small("second"))
+    await run.kill("small", small("second"))
+    await run.settle()
+    await run.mark_deleted("large")
+    await run.kill("large", "marker")
+    await run.settle()
+    await run.settle()
+
+
+@row("complete_upload", "put_part", base="versioned")
+async def complete_an_upload_onto_versions(run: Run) -> None:
+    await run.create_upload("files", "up", "v")
+    await run.put_part("files", "up", 1, large("one"), "v")
+    await run.put_part("files", "up", 2, small("two"), "v")
+    await run.complete_version("files", "up", {1: large("one"), 2: small("two")})
+    await run.kill("files", large("c"))
+    await run.settle()
+
+
+@row("amend", "delete", base="versioned")
+async def tag_old_versions(run: Run) -> None:
+    await run.say("files", large("a"), "one")
+    await run.say("inline", small("b"), "one")
+    await run.say("files", large("a"), "two")
+    await run.settle()
+    await run.say("inline", small("b"), "two")
+    await run.kill("inline", small("b"))
+    await run.settle()
+    await run.settle()
+
+
+@row("amend", "delete", base="versioned", n=4)
+async def hold_a_version_and_let_it_go(run: Run) -> None:
+    await run.say("files", large("b"), "ON")
+    await run.kill("files", large("b"))
+    await run.say("files", large("b"), "OFF")
+    await run.settle()
+    await run.kill("files", large("b"))
+    await run.settle()
+    await run.settle()
+
+
+@row("reencode", "amend", "delete", base="versioned")
+async def reencode_the_newest_version(run: Run) -> None:
+    await run.rework("files", "2")
+    await run.say("files", large("c"), "one")
+    await run.rework("inline", "0")
+    await run.kill("inline", small("c"))
+    await run.settle()
+    await run.settle()
+
+
+@row("heal", "scan_now", base="rotten versions")
+async def heal_and_scan_rotten_versions(run: Run) -> None:
+    await run.rework("files", None)
+    await run.rework("inline", None)
+    await run.kill("files", large("a"))
+    await run.scan()
+    await run.settle()
+
+
+@row(base="emptied versions")
+async def refill_a_blank_disk_with_versions(run: Run) -> None:
+    await run.kill("files", large("b"))
+    await run.new("inline", small("d"))
+    await run.refill(1)
+    await run.settle()
+
+
+@row("change_bucket", "put", "delete", base="unversioned")
+async def begin_to_keep_versions(run: Run) -> None:
+    await run.new("large", small("second"))
+    await run.versioning("Enabled")
+    await run.new("large", large("third"))
+    await run.mark_deleted("small")
+    await run.settle()
+    await run.kill("large", small("second"))
+    await run.settle()
+    await run.settle()
+
+
+@row("delete_bucket", "delete", base="unversioned", n=4)
+async def delete_a_bucket_that_had_versions(run: Run) -> None:
+    await run.versioning("Enabled")
+    await run.new("large", large("second"))
+    await run.mark_deleted("small")
+    for key, value in (("large", large("second")), ("large", large("first")), ("small", "marker"), ("small", small("first"))):
+        await run.kill(key, value)
+    await run.delete_bucket("v", ("versioning", "v"))
+    await run.settle()
+    await run.settle()
+
+
 # ---- crashes in the repair of a crash --------------------------------------------------------------------------------
 CRASHES: Final[dict[str, Crash]] = {}
 
@@ -302,13 +494,25 @@ async def repair_and_go_on(run: Run) -> None:
     await run.settle()
 
 
+async def repair_and_go_on_with_versions(run: Run) -> None:
+    await run.repair()
+    await run.new("files", large("after"))
+    await run.kill("files", large("c"))
+    await run.settle()
+
+
 def _cut_short() -> None:
-    for name in ("overwrite large with small with large", "delete and put again", "reencode", "upload from first to last"):
-        for share, cut in ((0.4, "keep"), (0.55, "mixed")):
-            crash = Crash(name, share, cut)
-            title = f"repair {name}, {cut} at {share:.0%}"
-            CRASHES[title] = crash
-            ROWS.append(Row(title, frozenset(("put",)), repair_and_go_on, 3, title))
+    names = ("overwrite large with small with large", "delete and put again", "reencode", "upload from first to last")
+    versions = ("delete versions", "suspend and overwrite the null version")
+    for script, chosen in ((repair_and_go_on, names), (repair_and_go_on_with_versions, versions)):
+        for name in chosen:
+            for share, cut in ((0.4, "keep"), (0.55, "mixed")):
+                title = f"repair {name}, {cut} at {share:.0%}"
+                CRASHES[title] = Crash(name, share, cut)
+                ROWS.append(Row(title, frozenset(("put",)), script, 3, title))
+            title = f"repair {name}, killed in page-cache"
+            CRASHES[title] = Crash(name, 0.6, "keep", "page-cache")
+            ROWS.append(Row(title, frozenset(("put",)), script, 3, title))
 
 
 _cut_short()

@@ -11,8 +11,11 @@ from typing import Any, Final, TypeVar
 from msgspec import structs
 
 from abixio.errors import AbixioError, OutcomeUnknown, PreconditionFailed
+from abixio.store.lifecycle_rules import CONFIG, SETTING, Filter, Rule, Rules, encode
+from abixio.store.record import Record
 from abixio.store.store import Store
-from abixio.store.types import Bucket, Condition, PartRef, PutSpec, Upload, always
+from abixio.store.types import Bucket, Condition, Deleted, ObjectInfo, PartRef, PutSpec, Upload, always
+from tests.crash.histories import MARKER
 from tests.crash.model import Thing, Value
 from tests.store_rig import BytesSource
 
@@ -40,8 +43,10 @@ class Run:
         self._say = say
         self._count = 0
 
-    async def step(self, name: str, sets: Sequence[tuple[Thing, Value]], work: Callable[[], Awaitable[T]]) -> T | None:
-        """One operation; None when it was not done."""
+    async def step(
+        self, name: str, sets: Sequence[tuple[Thing, Value]], work: Callable[[], Awaitable[T]], label: str = ""
+    ) -> T | None:
+        """One operation; None when it was not done. `label`: what the version that it makes is remembered by."""
         number, self._count = self._count, self._count + 1
         self._say({"at": "begin", "name": name, "sets": sets})
         try:
@@ -53,6 +58,8 @@ class Run:
             self._say({"at": "refused", "op": number, "error": type(error).__name__})
             return None
         ids = {name: result.id} if isinstance(result, Upload) else {}
+        if label and isinstance(result, ObjectInfo | Deleted):
+            ids[label] = result.version
         self.ids |= ids
         self._say({"at": "ack", "op": number, "ids": ids})
         return result
@@ -73,8 +80,9 @@ class Run:
     async def create_bucket(self, name: str) -> None:
         await self.step("create_bucket", [(("bucket", name), "there")], lambda: self.store.create_bucket(name, "me", {}))
 
-    async def delete_bucket(self, name: str, *uploads: Thing) -> None:
-        sets: list[tuple[Thing, Value]] = [*((upload, None) for upload in uploads), (("bucket", name), None)]
+    async def delete_bucket(self, name: str, *things: Thing) -> None:
+        """`things`: what goes with it."""
+        sets: list[tuple[Thing, Value]] = [*((thing, None) for thing in things), (("bucket", name), None)]
         await self.step("delete_bucket", sets, lambda: self.store.delete_bucket(name))
 
     async def change_bucket(self, name: str, value: str) -> None:
@@ -105,11 +113,33 @@ class Run:
 
         await self.step("put", self._object(bucket, key, value, ftt), work)
 
+    async def append(self, key: str, *values: str) -> None:
+        """The last of those to the others, which are there; an appended object is known by its bytes."""
+        value = "+".join(values)
+        offset = sum(len(content(each)) for each in values[:-1])
+
+        async def work() -> object:
+            return await self.store.append(await self.bucket(), key, PutSpec("me"), offset, BytesSource(content(values[-1])))
+
+        await self.step("append", self._object("b", key, value), work)
+
     async def delete(self, key: str, bucket: str = "b") -> None:
         async def work() -> object:
             return await self.store.delete(await self.bucket(bucket), key)
 
         await self.step("delete", self._object(bucket, key, None), work)
+
+    async def expire(self, key: str) -> None:
+        """The lifecycle runner takes a key of `b`, by a rule of its own."""
+        rules = encode(Rules((Rule("r", True, Filter(key), date=0),), ""))
+        await self.set_config(CONFIG, rules)
+
+        async def work() -> None:
+            await self.store.change_bucket("b", lambda settings: {**settings, SETTING: "rules"})
+            if not await self.store.lifecycle.run_once():
+                raise OutcomeUnknown("it goes on later")
+
+        await self.step("expire", self._object("b", key, None), work)
 
     async def copy(self, source: str, key: str, value: str) -> None:
         """As the front copies: a put whose bytes come from an open object."""
@@ -124,16 +154,89 @@ class Run:
 
         await self.step("copy", self._object("b", key, value), work)
 
-    async def create_upload(self, key: str, label: str) -> None:
+    # ---- versions ----------------------------------------------------------------------------------------------------
+    async def versioning(self, state: str, bucket: str = "v") -> None:
+        def edit(settings: Mapping[str, str]) -> dict[str, str]:
+            return {**settings, "versioning": state}
+
+        await self.step("versioning", [(("versioning", bucket), state)], lambda: self.store.change_bucket(bucket, edit))
+
+    async def _how(self, bucket: str) -> str | None:
+        """How a write into that bucket changes histories; None when that cannot be told now."""
+        try:
+            state = (await self.bucket(bucket)).settings.get("versioning", "")
+        except AbixioError:
+            return None
+        return {"Enabled": "+", "Suspended": "0", "": "="}[state]
+
+    async def new(self, key: str, value: str, ftt: str | None = None, bucket: str = "v") -> None:
+        """A new version of a key."""
         async def work() -> object:
-            return await self.store.create_upload(await self.bucket(), key, PutSpec("me"))
+            spec = PutSpec("me", meta={"value": value}, ftt=ftt)
+            return await self.store.put(await self.bucket(bucket), key, spec, BytesSource(content(value)))
 
-        await self.step(label, [(("upload", "b", key, label), "open")], work)
+        if (how := await self._how(bucket)) is not None:
+            await self.step("new version", [(("history", bucket, key), how + value)], work, f"{key} {value}")
 
-    async def put_part(self, key: str, label: str, number: int, value: str) -> None:
+    async def mark_deleted(self, key: str, bucket: str = "v") -> None:
+        async def work() -> object:
+            return await self.store.delete(await self.bucket(bucket), key)
+
+        if (how := await self._how(bucket)) is not None:
+            change = how if how == "=" else how + MARKER
+            await self.step("mark deleted", [(("history", bucket, key), change)], work, f"{key} {MARKER}")
+
+    async def kill(self, key: str, value: str, bucket: str = "v") -> None:
+        """Delete one version by its id, if it was made."""
+        async def work() -> object:
+            return await self.store.delete(await self.bucket(bucket), key, version=self.ids[f"{key} {value}"])
+
+        if f"{key} {value}" in self.ids:
+            await self.step("delete a version", [(("history", bucket, key), f"-{value}")], work)
+
+    async def say(self, key: str, value: str, tag: str, bucket: str = "v") -> None:
+        """Tag one version; ON and OFF: its legal hold."""
+        def edit(record: Record) -> Record:
+            held = tag in ("ON", "OFF")
+            return structs.replace(record, **({"lock": {"hold": tag}} if held else {"tags": {"tag": tag}}))
+
+        async def work() -> object:
+            return await self.store.amend(await self.bucket(bucket), key, self.ids[f"{key} {value}"], edit)
+
+        if f"{key} {value}" in self.ids:
+            await self.step("amend a version", [(("history", bucket, key), f"~{value} {tag}")], work)
+
+    async def complete_version(self, key: str, label: str, values: Mapping[int, str], bucket: str = "v") -> None:
+        async def work() -> object:
+            found = await self.bucket(bucket)
+            have, _ = await self.store.parts(found, key, self.id(label), 0, 1000)
+            refs = [PartRef(part.number, part.etag) for part in have if part.number in values]
+            return await self.store.complete_upload(found, key, self.id(label), refs)
+
+        value = "+".join(values[number] for number in sorted(values))
+        if (how := await self._how(bucket)) is not None:
+            sets: list[tuple[Thing, Value]] = [(("history", bucket, key), how + value), (("upload", bucket, key, label), None)]
+            await self.step("complete a version", sets, work, f"{key} {value}")
+
+    async def rework(self, key: str, ftt: str | None, bucket: str = "v") -> None:
+        """Heal a key, or give its newest version another fault tolerance: nobody must see that."""
+        async def work() -> object:
+            found = await self.bucket(bucket)
+            return await (self.store.heal(found, key) if ftt is None else self.store.reencode(found, key, ftt))
+
+        await self.step("heal" if ftt is None else "reencode", [], work)
+
+    # ---- uploads -----------------------------------------------------------------------------------------------------
+    async def create_upload(self, key: str, label: str, bucket: str = "b") -> None:
+        async def work() -> object:
+            return await self.store.create_upload(await self.bucket(bucket), key, PutSpec("me"))
+
+        await self.step(label, [(("upload", bucket, key, label), "open")], work)
+
+    async def put_part(self, key: str, label: str, number: int, value: str, bucket: str = "b") -> None:
         async def work() -> object:
             source = BytesSource(content(value))
-            return await self.store.put_part(await self.bucket(), key, self.id(label), number, source, real_md5=True)
+            return await self.store.put_part(await self.bucket(bucket), key, self.id(label), number, source, real_md5=True)
 
         await self.step("put_part", [(("part", label, str(number)), value)], work)
 
@@ -159,6 +262,12 @@ class Run:
             return await self.store.heal(await self.bucket(), key)
 
         await self.step("heal", [], work)
+
+    async def discard(self, key: str) -> None:
+        async def work() -> object:
+            return await self.store.discard(await self.bucket(), key)
+
+        await self.step("discard", [], work)
 
     async def reencode(self, key: str, ftt: str) -> None:
         async def work() -> object:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from abixio.errors import Unavailable
 from abixio.store.asking import Asker
@@ -19,13 +20,17 @@ from abixio.store.health import Healed
 from abixio.store.lane import Lane
 from abixio.store.mend import Mender, Rest
 from abixio.store.multipart import upload_name
+from abixio.store.pool import Pool
+from abixio.store.record import Record
 from abixio.store.resolve import View
 from abixio.store.settle import Settler
 from abixio.store.upload import Received
+from abixio.store.versions import Shadow
 from abixio.volume.catalog import Catalog
 from abixio.volume.interface import Drop
 from abixio.volume.local import LocalVolume
 from abixio.volume.shardfile import ShardFileWriter
+from tests.crash import child
 from tests.crash.matrix import Case, Matrix
 from tests.crash.rows import ROWS
 
@@ -98,6 +103,34 @@ def tombstones_go_in_a_second_round(patch: Patch) -> None:
     patch.setattr(Settler, "_t2", eager)
 
 
+def kills_go_in_a_second_round(patch: Patch) -> None:
+    real = Settler._t2
+
+    def eager(self: Settler, lane: Any, id: Any, entry: Any) -> Any:
+        ops = real(self, lane, id, entry)
+        return [*ops, Drop(id)] if entry.record.kind == "kill" else ops
+
+    patch.setattr(Settler, "_t2", eager)
+
+
+def a_null_version_that_goes_takes_along_what_it_hid(patch: Patch) -> None:
+    real = Shadow.add
+
+    def forgetful(self: Shadow, record: Record) -> None:
+        real(self, structs.replace(record, hides="one") if record.kind == "kill" else record)
+
+    patch.setattr(Shadow, "add", forgetful)
+
+
+def a_null_version_hides_no_other_versions(patch: Patch) -> None:
+    real = Shadow.add
+
+    def greedy(self: Shadow, record: Record) -> None:
+        real(self, structs.replace(record, hides="older") if record.hides == "null" else record)
+
+    patch.setattr(Shadow, "add", greedy)
+
+
 def a_failed_sync_takes_the_volume_out_of_service(patch: Patch) -> None:
     """Both the volume's own guard and that of its lane."""
     def go_on(self: object, error: Exception) -> None: ...
@@ -143,6 +176,27 @@ def what_volumes_missed_is_brought_to_them(patch: Patch) -> None:
         return Rest(True, Healed())
 
     patch.setattr(Mender, "settle_claimed", idle)
+
+
+def the_first_barrier_covers_what_a_killed_process_left(patch: Patch) -> None:
+    real = LocalVolume._recover
+
+    def calm(self: LocalVolume) -> None:
+        real(self)
+        self._dirty = False
+
+    patch.setattr(LocalVolume, "_recover", calm)
+
+
+def a_start_in_the_other_mode_makes_certain_what_it_finds(patch: Patch) -> None:
+    real = child.verify_unclean
+
+    async def trusting(pool: Pool) -> None:
+        for lane in pool.up():
+            lane.volume.orderly = True
+        await real(pool)
+
+    patch.setattr(child, "verify_unclean", trusting)
 
 
 def old_versions_go_after_the_new_is_safe(patch: Patch) -> None:
@@ -192,7 +246,18 @@ WITHOUT = [
     Without(unfinished_files_are_removed_at_the_start, "put a file", "fsync", ("kill",)),
     Without(marking_waits_for_a_barrier, "overwrite small with large with small", "page-cache", ("mixed", "pages", "drop")),
     Without(old_versions_go_after_the_new_is_safe, "overwrite small with large with small", "page-cache", ("mixed", "pages")),
+    Without(
+        the_first_barrier_covers_what_a_killed_process_left,
+        "repair overwrite large with small with large, killed in page-cache", "page-cache", ("mixed", "drop", "prefix"),
+    ),
+    Without(
+        a_start_in_the_other_mode_makes_certain_what_it_finds,
+        "repair overwrite large with small with large, killed in page-cache", "fsync", ("mixed", "drop", "prefix"),
+    ),
     Without(tombstones_go_in_a_second_round, "delete a file", "fsync", ("kill", "mixed", "dead")),
+    Without(kills_go_in_a_second_round, "delete versions", "fsync", ("dead", "eio", "kill")),
+    Without(a_null_version_that_goes_takes_along_what_it_hid, "overwrite the null version and delete it", "fsync", ("kill",)),
+    Without(a_null_version_hides_no_other_versions, "suspend and overwrite the null version", "fsync", ("kill",)),
     Without(a_failed_sync_takes_the_volume_out_of_service, "put without parity", "fsync", ("lost sync",)),
     Without(an_answer_waits_for_w_volumes, "put a file", "fsync", ("dead", "eio", "full")),
     Without(a_write_without_its_quorum_is_taken_back, "overwrite small with large with small", "fsync", ("plague",)),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
+
+from msgspec import structs
 
 from abixio.codec.checksum import block_seed
 from abixio.errors import AbixioError, VolumeError
@@ -14,15 +16,15 @@ from abixio.store.inline import unpack_shard
 from abixio.store.opening import whole
 from abixio.store.record import unpack
 from abixio.store.store import Store
-from abixio.store.types import PutSpec
+from abixio.store.types import Bucket, PutSpec
 from abixio.volume.local import LocalVolume
-from tests.crash.bench import Bench, Booted
 from tests.crash.child import opened, serving
 from tests.crash.layer import BOOT
 from tests.crash.leftovers import Leftovers
 from tests.crash.look import observe
 from tests.crash.model import Model, Thing, Value
 from tests.crash.run import content
+from tests.crash.workbench import Bench, Booted
 from tests.store_rig import BytesSource
 
 ROUNDS: Final = 8
@@ -77,12 +79,14 @@ def unsound(volumes: Mapping[int, LocalVolume]) -> list[str]:
 # ---- the whole look --------------------------------------------------------------------------------------------------
 def verify(
     bench: Bench, model: Model, durability: str, lossy: bool, drain: bool, filling: frozenset[int] = frozenset(),
-    boot: str = BOOT,
+    boot: str = BOOT, undecided: Sequence[tuple[str, str]] = (), lossy_before: bool = False,
 ) -> list[str]:
     """Open the pool again, all volumes up, and demand what was promised; repair, and demand that nothing is left over.
-    `lossy`: the power was cut. `filling`: volumes that may be. `boot`: id of the kernel's start before the crash."""
+    `lossy`: the power was cut. `filling`: volumes that may be. `boot`: id of the kernel's start before the crash. `undecided`:
+    what an operator discards first. `lossy_before`: a power cut may take what was acknowledged before this process."""
     try:
-        return asyncio.run(asyncio.wait_for(_verify(bench, model, durability, lossy, drain, filling, boot), 30))
+        work = _verify(bench, model, durability, lossy, drain, filling, boot, undecided, lossy_before)
+        return asyncio.run(asyncio.wait_for(work, 30))
     except AbixioError as error:
         return [f"the pool, whole again, does not work: {error!r}"]
     except TimeoutError:
@@ -90,7 +94,8 @@ def verify(
 
 
 async def _verify(
-    bench: Bench, model: Model, durability: str, lossy: bool, drain: bool, filling: frozenset[int], boot: str
+    bench: Bench, model: Model, durability: str, lossy: bool, drain: bool, filling: frozenset[int], boot: str,
+    undecided: Sequence[tuple[str, str]], lossy_before: bool,
 ) -> list[str]:
     volumes = opened(bench.root, bench.n, lambda _: Booted("boot-after" if lossy else boot))
     if len(volumes) != bench.n:
@@ -98,8 +103,10 @@ async def _verify(
     async with serving(volumes, bench.n, durability) as store:
         if not store.pool.filling <= filling:
             return [f"volumes {store.pool.filling} are taken for regressed"]
+        for bucket, key in undecided:
+            await store.discard(await store.bucket(bucket), key)
         seen, wrong = await observe(store, model)
-        wrong += model.judge(seen, lossy and durability == "page-cache")
+        wrong += model.judge(seen, lossy and (durability == "page-cache" or lossy_before))
         if not await to_rest(store):
             wrong.append("does not come to rest")
         again, more = await observe(store, model)
@@ -119,11 +126,25 @@ def _second_opinion(bench: Bench) -> list[str]:
     return [f"fsck: {finding.level.value}: {finding.text}" for finding in report.findings]
 
 
+async def _drain_versions(store: Store, bucket: Bucket) -> None:
+    """A new version of every key, then all go by their ids, from the oldest on."""
+    page = await store.versions(bucket, "", "", ("", None), 1000)
+    for key in {info.key for info, _ in page.versions}:
+        await store.put(bucket, key, PutSpec("me"), BytesSource(content("again:100")))
+    page = await store.versions(bucket, "", "", ("", None), 1000)
+    for info, _ in reversed(page.versions):
+        if info.record.lock:
+            await store.amend(bucket, info.key, info.version, lambda record: structs.replace(record, lock={}))
+        await store.delete(bucket, info.key, version=info.version)
+
+
 async def _drain(store: Store, seen: dict[Thing, Value]) -> list[str]:
     """Work goes on: every key takes a new value, then all is deleted, and nothing may stay."""
     for bucket in await store.buckets():
         for thing in [thing for thing in seen if thing[0] == "object" and thing[1] == bucket.name]:
             await store.put(bucket, thing[2], PutSpec("me"), BytesSource(content("again:100")))
             await store.delete(bucket, thing[2])
+        if any(thing[0] == "history" and thing[1] == bucket.name for thing in seen):
+            await _drain_versions(store, bucket)
         await store.delete_bucket(bucket.name)
     return [] if await to_rest(store) else ["does not come to rest after all was deleted"]
