@@ -33,7 +33,7 @@ from abixio.volume.interface import RowId, Volume
 from abixio.volume.local import LocalVolume, format_volume
 from tests.store_memvolume import MemVolume
 
-WALKS = int(os.environ.get("ABIXIO_TEST_WALKS", "40"))
+WALKS = int(os.environ.get("ABIXIO_TEST_WALKS", "30"))
 EVENTS = 60
 
 
