@@ -9,7 +9,7 @@ import pytest
 
 from tests.soak import REST, Soak
 
-SECONDS = float(os.environ.get("ABIXIO_TEST_SOAK", "70"))
+SECONDS = float(os.environ.get("ABIXIO_TEST_SOAK", "100"))
 """Acts of about six seconds each. An act that has begun is finished, and the end takes some 15 seconds more."""
 
 
