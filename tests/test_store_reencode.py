@@ -14,7 +14,7 @@ from xxhash import xxh3_64_intdigest
 
 from abixio.config import Config
 from abixio.errors import AbixioError, DataLost, InvalidFaultTolerance, NoSuchKey, Unavailable, VolumeUnusable
-from abixio.store import reencode
+from abixio.store import stored
 from abixio.store.buffers import BufferPool
 from abixio.store.pool import Pool
 from abixio.store.record import Record
@@ -106,7 +106,7 @@ async def test_an_etag_of_any_kind_is_what_the_bytes_are_checked_against(mode: s
         for size in (1000, FILE, 9 << 20):
             old = await put(store, bucket, "k", noise(size))
             assert visible(await store.reencode(bucket, "k", "0")) == visible(old)
-        real = reencode._slices
+        real = stored._slices
 
         async def other(*args: object) -> object:
             async for piece in real(*args):  # type: ignore[arg-type]
@@ -114,7 +114,7 @@ async def test_an_etag_of_any_kind_is_what_the_bytes_are_checked_against(mode: s
                 wrong[0] ^= 1
                 yield bytes(wrong)
 
-        monkeypatch.setattr(reencode, "_slices", other)
+        monkeypatch.setattr(stored, "_slices", other)
         with pytest.raises(DataLost):
             await store.reencode(bucket, "k", "1")
         monkeypatch.undo()
@@ -132,13 +132,13 @@ async def test_when_a_later_part_is_not_what_it_was_the_parts_before_it_leave_no
         bucket = await store.create_bucket("b", "me", {})
         await multipart(store, bucket, "k", (5 << 20, 1000), 1)
         await rest(store)
-        real = reencode._slices
+        real = stored._slices
 
         async def other(reader: object, start: int, length: int) -> object:
             async for piece in real(reader, start, length):  # type: ignore[arg-type]
                 yield bytes(len(piece)) if start else piece
 
-        monkeypatch.setattr(reencode, "_slices", other)
+        monkeypatch.setattr(stored, "_slices", other)
         with pytest.raises(DataLost):
             await store.reencode(bucket, "k", "2")
         assert files(disks) == 8 and not store.pool.writing and not store.pool.pins

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Final, NamedTuple
 
 from abixio.config import MAX_OBJECT
 from abixio.errors import DataLost, IsDeleteMarker, NoSuchBucket, NoSuchKey
-from abixio.message import Buffer, Response
+from abixio.message import Response
 from abixio.s3 import conditions, customer_keys, encryption, lifecycle, metadata
 from abixio.s3.call import CHECKSUMS, Call, check_owner, checksum_elements, iso_date, quoted, xml_answer
 from abixio.s3.errors import S3Error, from_exception, of_copy_source
@@ -21,6 +21,7 @@ from abixio.s3.payload_checks import DEFAULT
 from abixio.s3.ranges import Span, parse_copy
 from abixio.s3.versioning import is_versioned, version_headers
 from abixio.s3.xml import document, text
+from abixio.store.stored import Stored
 from abixio.store.types import Bucket, ObjectInfo, PutSpec, Reader
 
 HEADER: Final = "x-amz-copy-source"
@@ -40,38 +41,17 @@ class Place(NamedTuple):
     version: str | None = None
 
 
-class ReaderSource:
+class ReaderSource(Stored):
     """The bytes of an open object as the source of an upload. When all of it is copied, its stored checksums are
     computed again on the way and compared."""
 
     def __init__(self, reader: Reader, span: Span, algorithms: Collection[str]) -> None:
+        super().__init__(reader, *span)
         info = reader.info
         whole = span.length == info.size and info.record.checksum_type != "COMPOSITE"
         self._expected: Mapping[str, str] = info.record.checksums if whole else {}
         self._kept = algorithms
-        self.length: int | None = span.length
-        self.algorithms: Collection[str] = {*algorithms, *self._expected}
-        self._slices: AsyncIterator[Buffer] = reader.stream(*span)
-        self._rest = memoryview(b"")
-
-    async def begin(self) -> None:
-        """Read the first slice ahead of the upload: what a reader borrows to rebuild lost data must not be waited for by an
-        upload that has a stripe buffer already, or copies could wait for each other."""
-        self._rest = memoryview(await anext(self._slices, b""))
-
-    async def readinto(self, view: memoryview) -> int:
-        at = 0
-        while at < len(view):
-            if not self._rest:
-                piece = await anext(self._slices, None)
-                if piece is None:
-                    break
-                self._rest = memoryview(piece)
-            taken = min(len(self._rest), len(view) - at)
-            view[at : at + taken] = self._rest[:taken]
-            self._rest = self._rest[taken:]
-            at += taken
-        return at
+        self.algorithms = {*algorithms, *self._expected}
 
     def verify(self, digests: Mapping[str, bytes]) -> dict[str, str]:
         found = {name: b64encode(digests[name]).decode() for name in self.algorithms}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace as changed
 from typing import Final
 
@@ -27,6 +27,7 @@ from abixio.store.multipart import upload_name
 from abixio.store.objects import Objects, check_against, stamp
 from abixio.store.reader import open_reader
 from abixio.store.record import Layout, Part, Record, pack
+from abixio.store.stored import Stored
 from abixio.store.types import Bucket, Condition, ObjectInfo, PutSpec, Source, info_of
 from abixio.store.upload import Received, receive
 
@@ -86,12 +87,13 @@ class Appender:
     async def _move(self, base: Found, layout: Layout, enough: int) -> Received:
         """The whole of a small object, as shard files. It is read, and so verified, here."""
         reader = await open_reader(self._pool, base.record, base.rows)
+        source = Stored(reader, 0, base.record.size)
         try:
-            data = b"".join([bytes(piece) async for piece in reader.stream(0, base.record.size)])
+            await source.begin()
+            return await receive(self._pool, layout, base.record.parts[0].number, source, "xxh64", False, False, enough)
         finally:
+            await source.aclose()
             await reader.aclose()
-        number = base.record.parts[0].number
-        return await receive(self._pool, layout, number, _Bytes(data), "xxh64", False, False, enough)
 
     async def _commit(
         self, bucket: Bucket, key: str, spec: PutSpec, base: Found, received: Sequence[Received], kept: Collection[int]
@@ -208,22 +210,3 @@ async def _discard(received: Sequence[Received]) -> None:
 
 def _now() -> int:
     return time.time_ns() // 1_000_000
-
-
-class _Bytes:
-    """Bytes in memory as the source of an upload."""
-
-    algorithms: Collection[str] = ()
-
-    def __init__(self, data: bytes) -> None:
-        self.length: int | None = len(data)
-        self._rest = memoryview(data)
-
-    async def readinto(self, view: memoryview) -> int:
-        count = min(len(view), len(self._rest))
-        view[:count], self._rest = self._rest[:count], self._rest[count:]
-        return count
-
-    def verify(self, digests: Mapping[str, bytes]) -> dict[str, str]:
-        """They were checked when they were read."""
-        return {}

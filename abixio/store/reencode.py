@@ -25,18 +25,18 @@ stand on a volume that is away, and two records must never share an id.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from msgspec import structs
 
 from abixio.errors import DataLost, OutcomeUnknown, Unavailable
-from abixio.message import Buffer
 from abixio.store.bucketstore import Buckets, certain
 from abixio.store.commit import Committer, Draft, Found
 from abixio.store.multipart import upload_name
 from abixio.store.objects import Objects
 from abixio.store.record import Layout, Part, Record, pack
+from abixio.store.stored import Stored
 from abixio.store.types import Bucket, ObjectInfo, Reader, info_of
 from abixio.store.upload import Received, receive
 
@@ -96,7 +96,7 @@ class Reencoder:
         etag = part.etag or record.etag
         known = _HEX.fullmatch(etag) is not None and not record.encryption
         fast = etag[16:32] == f"{part.size:016x}"
-        source = _Stored(reader, start, part.stored)
+        source = Stored(reader, start, part.stored)
         try:
             await source.begin()
             received = await receive(
@@ -163,47 +163,3 @@ async def _discard(received: Sequence[Received]) -> None:
     for own in received:
         await own.discard()
         own.release()
-
-
-class _Stored:
-    """A run of bytes of an open object as the source of an upload."""
-
-    algorithms: Collection[str] = ()
-
-    def __init__(self, reader: Reader, start: int, length: int) -> None:
-        self.length: int | None = length
-        self._slices = _slices(reader, start, length)
-        self._rest = memoryview(b"")
-
-    async def begin(self) -> None:
-        """Read the first slice ahead of the upload: what a reader borrows to rebuild lost data must not be waited for by an
-        upload that has a stripe buffer already, or several could wait for each other."""
-        self._rest = memoryview(await anext(self._slices, b""))
-
-    async def readinto(self, view: memoryview) -> int:
-        at = 0
-        while at < len(view):
-            if not self._rest:
-                piece = await anext(self._slices, None)
-                if piece is None:
-                    break
-                self._rest = memoryview(piece)
-            taken = min(len(self._rest), len(view) - at)
-            view[at : at + taken] = self._rest[:taken]
-            self._rest = self._rest[taken:]
-            at += taken
-        return at
-
-    def verify(self, digests: Mapping[str, bytes]) -> dict[str, str]:
-        """The bytes were checked when they were read."""
-        return {}
-
-    async def aclose(self) -> None:
-        """Let go of what was read ahead."""
-        self._rest = memoryview(b"")
-        await self._slices.aclose()
-
-
-async def _slices(reader: Reader, start: int, length: int) -> AsyncGenerator[Buffer, None]:
-    async for piece in reader.stream(start, length):
-        yield piece
