@@ -159,10 +159,11 @@ def _application(ready: _Ready, store: Store, jobs: Jobs, access_log: AccessLog 
 
 
 def _limits() -> Limits:
-    """At most half of the descriptors are for connections: without the others no shard could be opened or written."""
+    """At most a third of the descriptors are for connections, and an eighth for those accepted only to be turned away:
+    without the others no shard could be opened or written."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     usual = Limits()
-    return replace(usual, connections=min(usual.connections, descriptors // 2))
+    return replace(usual, connections=min(usual.connections, descriptors // 3), backlog=min(usual.backlog, descriptors // 8))
 
 
 def _stop(stop: asyncio.Event, number: int) -> None:

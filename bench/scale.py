@@ -1,0 +1,191 @@
+"""What a large bucket costs: `python -m bench.scale [--keys 1000000] [--home DIR] [--json FILE]`.
+
+The keys, of 1 KiB each, are loaded through the store, in mode page-cache, on one volume; a second one gets 10,000 of them. Then
+a server on each: pages of 1,000 keys, HEAD, PUT, DELETE and the start of the server, in alternating pairs; the rows that a page
+over one common prefix of all keys reads; the memory of the server; and a scan of all of them. The bars: a page and a start may
+cost 1.2 times as much as in the small bucket, rows twice the page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import click
+from mypy_boto3_s3 import S3Client
+
+from abixio.store.lister import Query
+from abixio.volume.local import LocalVolume
+from bench.server import BUCKET
+from bench.stores import Bench
+from tests.server import Server
+
+SMALL: Final = 10_000
+BODY: Final = 1024
+AT_ONCE: Final = 64
+"""PUTs in flight while loading: they share transactions."""
+PAGE: Final = 1000
+ROUNDS: Final = 31
+STARTS: Final = 7
+
+
+def key(number: int) -> str:
+    """All in one common prefix."""
+    return f"all/{number:09d}"
+
+
+class Rows:
+    """Counts the rows that scans of a volume return."""
+
+    def __init__(self, volume: LocalVolume) -> None:
+        self.read = 0
+        scan = volume.scan
+
+        def counted(space: bytes, start: bytes, stop: bytes | None, limit: int) -> object:
+            rows = scan(space, start, stop, limit)
+            self.read += len(rows)
+            return rows
+
+        volume.scan = counted  # type: ignore[method-assign, assignment]
+
+
+# ---- the store ---------------------------------------------------------------------------------------------------------
+async def load(bench: Bench, keys: int) -> float:
+    """Store so many; seconds."""
+    body = memoryview(bytes(range(256)) * (BODY // 256))
+    numbers = iter(range(keys))
+
+    async def work() -> None:
+        for number in numbers:
+            await bench.put(key(number), body, BODY)
+
+    begin = time.perf_counter()
+    await asyncio.gather(*(work() for _ in range(AT_ONCE)))
+    return time.perf_counter() - begin
+
+
+async def delimiter_rows(bench: Bench, prefix: str, delimiter: str) -> int:
+    """Rows read by the first page."""
+    [lane] = bench.store.pool.up()
+    assert isinstance(lane.volume, LocalVolume)
+    rows = Rows(lane.volume)
+    await bench.store._pages.get(Query(bench.bucket.space, prefix.encode(), delimiter.encode(), b"", PAGE))
+    return rows.read
+
+
+def fill(home: Path, keys: int) -> dict[str, float]:
+    """A volume with so many keys; what loading them took, and what pages over their common prefix read."""
+    bench = Bench(home, 1, "page-cache")
+    try:
+        seconds = bench.runner.run(load(bench, keys))
+        rows = bench.runner.run(delimiter_rows(bench, "", "/"))
+        deep = bench.runner.run(delimiter_rows(bench, "all/", "/"))
+        begin = time.perf_counter()
+        bench.runner.run(bench.store.scan_now())
+        scan = time.perf_counter() - begin
+    finally:
+        bench.close()
+    return {
+        "loaded per second": keys / seconds, "rows read by a page with one common prefix": rows,
+        "rows read by a page of keys with a delimiter": deep, "scanned per second": keys / scan,
+    }
+
+
+# ---- requests ----------------------------------------------------------------------------------------------------------
+def page(client: S3Client, keys: int) -> None:
+    found = client.list_objects_v2(Bucket=BUCKET, Prefix="all/", StartAfter=key(keys // 2), MaxKeys=PAGE)
+    assert found["KeyCount"] == PAGE
+
+
+def rolled(client: S3Client, keys: int) -> None:
+    found = client.list_objects_v2(Bucket=BUCKET, Delimiter="/")
+    assert len(found["CommonPrefixes"]) == 1
+
+
+def head(client: S3Client, keys: int) -> None:
+    client.head_object(Bucket=BUCKET, Key=key(keys // 2))
+
+
+def put(client: S3Client, keys: int) -> None:
+    client.put_object(Bucket=BUCKET, Key=key(keys // 2), Body=bytes(BODY))
+
+
+def delete(client: S3Client, keys: int) -> None:
+    client.delete_object(Bucket=BUCKET, Key=key(keys // 2))
+
+
+CALLS: Final = (
+    ("LIST page", page, ROUNDS), ("LIST page with a delimiter", rolled, ROUNDS), ("HEAD", head, 10 * ROUNDS),
+    ("PUT", put, 3 * ROUNDS), ("DELETE", delete, ROUNDS),
+)
+
+
+# ---- the server --------------------------------------------------------------------------------------------------------
+def timed(call: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
+
+
+def pairs(large: Callable[[], object], small: Callable[[], object], rounds: int = ROUNDS) -> float:
+    """Median of the ratios of alternating pairs."""
+    return statistics.median(timed(large) / timed(small) for _ in range(rounds))
+
+
+def start(server: Server) -> None:
+    """From the command to the banner, and the end of it."""
+    server.start()
+    server.stop()
+
+
+def served(home: Path, keys: int) -> dict[str, float]:
+    """Ratios of the large bucket to the small one."""
+    names = ("large", "small", "empty")
+    servers = {
+        name: Server([home / name / "v0"], home / f"{name}.stderr", ["--durability", "page-cache"]) for name in names
+    }
+    with ExitStack() as stack:
+        for name in names[:2]:
+            stack.callback(servers[name].start().kill)
+        idle = servers["large"].anonymous_memory()
+        large, small = (servers[name].client() for name in names[:2])
+        found = {line: pairs(partial(call, large, keys), partial(call, small, SMALL), rounds) for line, call, rounds in CALLS}
+        found["MiB of anonymous memory after the start"] = idle / (1 << 20)
+        found["MiB more after the pages"] = (servers["large"].anonymous_memory() - idle) / (1 << 20)
+    start(servers["empty"])
+    for server in servers.values():
+        start(server)  # a kill ended the others
+    found["start"] = pairs(lambda: start(servers["large"]), lambda: start(servers["empty"]), STARTS)
+    return found
+
+
+@click.command(help=__doc__)
+@click.option("--keys", default=1_000_000, show_default=True)
+@click.option("--home", type=click.Path(file_okay=False, path_type=Path), help="On the disk that is to be measured.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path))
+def main(keys: int, home: Path | None, json_file: Path | None) -> None:
+    directory = Path(tempfile.mkdtemp(dir=home))
+    try:
+        found = fill(directory / "large", keys)
+        fill(directory / "small", SMALL)
+        (directory / "empty" / "v0").mkdir(parents=True)
+        found |= served(directory, keys)
+    finally:
+        shutil.rmtree(directory)
+    for line, figure in found.items():
+        click.echo(f"{line:48} {figure:,.2f}")
+    if json_file is not None:
+        json_file.write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
