@@ -123,9 +123,11 @@ def _curl(lines: list[str], counter: str, sizes: list[int], headers: Iterable[st
     return [float(row[2]) for row in rows]
 
 
-def check_get(url: str, digest: str, headers: Iterable[str] = ()) -> None:
-    """Download once and compare the BLAKE3 of what came."""
+def check_get(url: str, digest: str, headers: Iterable[str] = (), trusted: Path | None = None) -> None:
+    """Download once and compare the BLAKE3 of what came. `trusted`: the certificate that a server with TLS has to show."""
     command = [tool("curl"), "--silent", "--show-error", "--fail", url]
+    if trusted is not None:
+        command += ["--cacert", str(trusted)]
     for header in headers:
         command += ["--header", header]
     found = blake3()
