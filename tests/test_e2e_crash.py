@@ -246,7 +246,7 @@ def kill_again_and_again(server: Server, ledger: Path, rounds: int, seed: int) -
 
 
 def test_kill_9_loses_nothing_acknowledged_and_mixes_nothing(make_server: MakeServer, tmp_path: Path) -> None:
-    kill_again_and_again(make_server(4, start=False), tmp_path / "ledger", 8, seed=1)
+    kill_again_and_again(make_server(4, start=False), tmp_path / "ledger", 6, seed=1)
 
 
 @pytest.mark.slow
@@ -255,7 +255,8 @@ def test_kill_9_two_hundred_times(make_server: MakeServer, tmp_path: Path) -> No
     kill_again_and_again(make_server(4, start=False), tmp_path / "ledger", 200, seed=2)
 
 
-@pytest.mark.parametrize("volumes", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("volumes", [1, 2, 5])
 def test_kill_9_with_other_numbers_of_volumes(make_server: MakeServer, tmp_path: Path, volumes: int) -> None:
     kill_again_and_again(make_server(volumes, start=False), tmp_path / "ledger", 3, seed=volumes)
 

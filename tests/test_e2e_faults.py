@@ -186,8 +186,7 @@ def flip(path: Path, offset: int) -> None:
         file.write(bytes([byte[0] ^ 1]))
 
 
-@pytest.mark.parametrize("where", [0, 70_000, -1, -200])
-@pytest.mark.parametrize("hurt", [1, 2])
+@pytest.mark.parametrize(("where", "hurt"), [(0, 1), (70_000, 2), (-1, 2), (-200, 1)])
 def test_a_flipped_bit_is_never_served(stopped: Server, where: int, hurt: int) -> None:
     for volume in stopped.volumes[:hurt]:
         for path in shards(volume):
@@ -276,7 +275,7 @@ def test_few_descriptors_are_slow_down_and_never_damage(make_server: MakeServer)
         return outcome(lambda: read(client, key) == bodies[key] or pytest.fail("wrong bytes"))
 
     with ThreadPoolExecutor(100) as threads:
-        assert set(threads.map(one, range(600))) <= {200, 503}
+        assert set(threads.map(one, range(250))) <= {200, 503}
     for key, body in bodies.items():
         assert read(client, key) == body
     status = Client(server.url, Credentials(ACCESS, SECRET)).get("status")["repair"]

@@ -36,8 +36,7 @@ DISKS = frozenset({"read-only", "full"})
 """What takes a disk of its own."""
 PATIENCE = 90.0
 QUICK = frozenset({
-    (4, (0, 2), "removed", False), (4, (0, 1), "data", True), (4, (1, 3), "catalog", False), (3, (1,), "full", False),
-    (2, (1,), "emptied", True),
+    (4, (0, 1), "data", True), (4, (1, 3), "catalog", False), (3, (1,), "full", False),
 })
 """The sample for every run; all others with `-m slow`."""
 

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-MANY = 2500
+MANY = 2100
 
 TREE = sorted([
     "a", "a/1", "a/2", "a/b/1", "a/b/2", "a0", "b", "b/", "b//", "b/x", "c→d", "c→e→f", "c→e→g", "ü/1", "ü/2", "z", "🦊/1",

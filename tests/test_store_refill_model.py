@@ -25,7 +25,7 @@ from abixio.volume.interface import Note, Volume
 from tests.store_memvolume import MemVolume
 from tests.test_store_model import EVENTS, Blank, Faulty, Fuse, Text, Violation, Walk
 
-WALKS = int(os.environ.get("ABIXIO_TEST_WALKS", "60"))
+WALKS = int(os.environ.get("ABIXIO_TEST_WALKS", "30"))
 
 
 class RefillWalk(Walk):
@@ -231,7 +231,7 @@ async def test_a_volume_that_counts_without_being_compared_breaks_a_promise(monk
         """Compares with nobody."""
 
     monkeypatch.setattr(refill.Refill, "_pass", nothing)
-    assert await walks(10 * WALKS) is not None
+    assert await walks(20 * WALKS) is not None
 
 
 async def test_a_volume_that_counts_while_a_key_is_undecided_breaks_a_promise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,4 +239,4 @@ async def test_a_volume_that_counts_while_a_key_is_undecided_breaks_a_promise(mo
         return True
 
     monkeypatch.setattr(Reconciler, "_accounted", anyhow)
-    assert await walks(10 * WALKS, UnluckyWalk) is not None
+    assert await walks(20 * WALKS, UnluckyWalk) is not None

@@ -24,7 +24,7 @@ from abixio.store.types import ObjectInfo, PutSpec
 from abixio.store.versions import Shadow
 from tests.test_store_model import Text, Violation, Walk, in_memory
 
-WALKS = int(os.environ.get("ABIXIO_TEST_WALKS", "40"))
+WALKS = int(os.environ.get("ABIXIO_TEST_WALKS", "20"))
 EVENTS = 60
 
 
@@ -276,7 +276,7 @@ async def test_when_kills_forget_what_their_victims_hid_the_walk_finds_a_null_ve
         real(self, replace(record, hides="one") if record.kind == "kill" else record)
 
     monkeypatch.setattr(Shadow, "add", forgetful)
-    assert await walks(5 * WALKS) is not None
+    assert await walks(10 * WALKS) is not None
 
 
 async def test_when_kills_go_in_one_round_the_walk_finds_a_version_that_came_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,4 +287,4 @@ async def test_when_kills_go_in_one_round_the_walk_finds_a_version_that_came_bac
         return [*ops, settle.Drop(id)] if entry.record.kind == "kill" else ops  # type: ignore[arg-type]
 
     monkeypatch.setattr(settle.Settler, "_t2", eager)
-    assert await walks(5 * WALKS) is not None
+    assert await walks(10 * WALKS) is not None

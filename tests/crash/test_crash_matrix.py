@@ -12,7 +12,7 @@ from tests.crash.matrix import MODES, Matrix, sample
 from tests.crash.report import table
 from tests.crash.rows import ROWS
 
-COUNT = int(os.environ.get("ABIXIO_CRASH_CASES", "24"))
+COUNT = int(os.environ.get("ABIXIO_CRASH_CASES", "16"))
 """Cases of the sample, half of them always the same: under a minute."""
 SECONDS = float(os.environ.get("ABIXIO_CRASH_SECONDS", "3600"))
 """Time for the whole matrix."""
