@@ -1,4 +1,4 @@
-"""Builds the three extensions; everything else is said in pyproject.toml."""
+"""Builds the extensions; everything else is said in pyproject.toml."""
 
 from glob import glob
 
@@ -15,4 +15,5 @@ def extension(name: str) -> Extension:
     )
 
 
-setup(ext_modules=cythonize([extension("_gf256"), extension("_md5"), extension("_sqlio")], build_dir="build", language_level=3))
+NAMES = ("_blocks", "_gf256", "_http", "_md5", "_shared", "_sqlio")
+setup(ext_modules=cythonize([extension(name) for name in NAMES], build_dir="build", language_level=3))

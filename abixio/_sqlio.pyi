@@ -19,3 +19,10 @@ def refuse() -> None:
 
 def calls() -> dict[str, int]:
     """Addresses of the functions by the names that they have in SQLite's table of system calls."""
+
+def index(device: int, inode: int) -> int:
+    """Where SQLite has mapped the start of the -shm file of that identity, in this process; 0 when it has not."""
+
+def stamp(where: int) -> bytes | None:
+    """What is mapped there changes with every commit to the catalog, by any process; None while one is changing it. Only while
+    a connection to the catalog is open."""

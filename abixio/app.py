@@ -12,11 +12,11 @@ import os
 import resource
 import signal
 import ssl
-import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import uvloop
 
@@ -27,7 +27,7 @@ from abixio.accesslog import AccessLog
 from abixio.admin.front import Front
 from abixio.admin.jobs import Jobs
 from abixio.admin.router import Admin
-from abixio.banner import Facts, banner
+from abixio.banner import Facts, announce, banner
 from abixio.config import Config
 from abixio.credentials import Credentials
 from abixio.errors import StartupError
@@ -37,11 +37,17 @@ from abixio.message import Application
 from abixio.s3.service import S3Service
 from abixio.store.assembly import PoolVolumes, carry_out, survey
 from abixio.store.buffers import BufferPool
+from abixio.store.crew import Crew
 from abixio.store.pool import Pool
 from abixio.store.store import Store
 from abixio.transport.server import Server
 from abixio.volume import names
 from abixio.volume.files import Files
+from abixio.workers.channel import Pool as PoolFacts
+from abixio.workers.relay import Relay, RelayServer
+
+if TYPE_CHECKING:
+    from abixio.workers.seat import Seat
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +55,8 @@ END_SECONDS: Final = 9.5
 """From the signal to the end, whatever hangs; supervisors usually kill after 10."""
 DRAIN_SECONDS: Final = 5.0
 """For running requests; the transport may take two more to cut the rest, and the volumes have to be closed after that."""
+SPARE_SECONDS: Final = 1.5
+"""Of END_SECONDS, for the runner alone: it ends after the other workers."""
 LOG_SECONDS: Final = 1.0
 """For the last lines of the access log: its reader may have stopped reading."""
 EXTRA_THREADS: Final = 16
@@ -58,7 +66,7 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(slots=True)
-class _Ready:
+class Ready:
     """What start-up has found and opened."""
 
     config: Config
@@ -71,39 +79,45 @@ class _Ready:
 
 def run(config: Config) -> int:
     """Serve until a signal; the status to end with. StartupError when that cannot begin."""
+    return work(config, lambda: (prepare(config), None))
+
+
+def work(config: Config, begin: Callable[[], tuple[Ready, Seat | None]]) -> int:
+    """One process: alone, or a worker with a seat among others."""
     logs.configure(config.log_level, config.log_json)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     access_log = None if config.access_log is None else AccessLog(config.access_log, config.log_json)
     try:
-        return uvloop.run(_serve(_prepare(config), access_log))
+        return uvloop.run(_serve(*begin(), access_log))
     finally:
         if access_log is not None:
             access_log.close(LOG_SECONDS)
 
 
 # ---- before the loop -------------------------------------------------------------------------------------------------
-def _prepare(config: Config) -> _Ready:
-    """Checks first, then writing: format and join volumes, make credentials, open the volumes."""
+def prepare(config: Config, crew: Crew | None = None) -> Ready:
+    """Checks first, then writing: format and join volumes, make credentials, open the volumes. With a crew, for all of it."""
     files = Files()
     given = keys.from_environment(config.access_key, config.secret_key)
     tls = endpoint.tls_context(config.tls_cert, config.tls_key)
-    endpoint.check_address(config.host, config.port)
+    if crew is None:
+        endpoint.check_address(config.host, config.port)  # which the supervisor of a crew has taken
     plan = survey(config.volumes, files=files)
     if config.ftt is not None and config.ftt >= plan.n:
         raise StartupError(f"--ftt {config.ftt}: of {plan.n} volume{'s' * (plan.n > 1)}, at most {plan.n - 1} can be lost")
     stored = None if given else keys.stored(files, (found.path for found in plan.present.values()))
     ring = keyfile.stored(files, [found.path for found in plan.present.values()], config.master_key_file)
-    volumes = carry_out(plan, files)
+    volumes = carry_out(plan, files, None if crew is None else lambda slot: crew.company(slot, False))
     try:
         ring = _completed(files, volumes, config, ring)
         if given is not None:
-            return _Ready(config, tls, volumes, given, None, ring)
+            return Ready(config, tls, volumes, given, None, ring)
         credentials, holder = _kept(files, volumes, stored)
     except BaseException:
         volumes.close()
         raise
-    return _Ready(config, tls, volumes, credentials, os.path.abspath(names.credentials(holder)), ring)
+    return Ready(config, tls, volumes, credentials, os.path.abspath(names.credentials(holder)), ring)
 
 
 def _completed(files: Files, volumes: PoolVolumes, config: Config, ring: keyfile.KeyRing) -> keyfile.KeyRing:
@@ -125,24 +139,38 @@ def _kept(files: Files, volumes: PoolVolumes, stored: Credentials | None) -> tup
 
 
 # ---- in the loop -----------------------------------------------------------------------------------------------------
-async def _serve(ready: _Ready, access_log: AccessLog | None) -> int:
+async def _serve(ready: Ready, seat: Seat | None, access_log: AccessLog | None) -> int:
     config, loop = ready.config, asyncio.get_running_loop()
     stop = asyncio.Event()
+    late = END_SECONDS if seat is None or seat.crew.runner else END_SECONDS - SPARE_SECONDS
     for number in _SIGNALS:
-        loop.add_signal_handler(number, _stop, stop, number)
+        loop.add_signal_handler(number, _stop, stop, number, late)
+    if seat is not None:
+        seat.listen(lambda: _stop(stop, signal.SIGTERM, late))
     if access_log is not None:
         loop.add_signal_handler(signal.SIGHUP, access_log.renew)
     executor = ThreadPoolExecutor((os.cpu_count() or 1) + EXTRA_THREADS, thread_name_prefix="stripe")
-    volumes = ready.volumes
-    pool = Pool(volumes.by_slot, volumes.n, volumes.filling, config, executor, BufferPool(config.memory_budget), loop)
+    volumes, crew = ready.volumes, None if seat is None else seat.crew
+    pool = Pool(volumes.by_slot, volumes.n, volumes.filling, config, executor, BufferPool(config.memory_budget), loop, crew)
+    pool.joins = seat is not None and not seat.first
     store = await Store.start(pool)
     jobs = Jobs()
     try:
-        server = Server(_application(ready, store, jobs, access_log), _limits(), ssl=ready.tls)
-        addresses = await server.start(config.host, config.port)
-        _announce(ready, addresses)
+        if seat is not None:
+            _meet_others(seat, ready, store)
+        admin = await _admin(ready, store, jobs, seat)
+        server = Server(_application(ready, store, admin, access_log), _limits(), ssl=ready.tls)
+        addresses = await server.start(config.host, config.port, shared=seat is not None)
+        if seat is None:
+            announce(_banner(ready, addresses[0][1]), addresses)
+        else:
+            seat.serving(addresses)
         await stop.wait()
         await asyncio.gather(jobs.aclose(DRAIN_SECONDS), server.drain(DRAIN_SECONDS))
+        if seat is not None:
+            await _let_others_end(seat, volumes)
+        if isinstance(admin, RelayServer):
+            admin.close()
     finally:
         await store.aclose()
         executor.shutdown(wait=False, cancel_futures=True)
@@ -150,10 +178,50 @@ async def _serve(ready: _Ready, access_log: AccessLog | None) -> int:
     return 0
 
 
-def _application(ready: _Ready, store: Store, jobs: Jobs, access_log: AccessLog | None) -> Application:
+def _meet_others(seat: Seat, ready: Ready, store: Store) -> None:
+    if seat.crew.runner:
+        seat.on_notice = store.notice
+    else:
+        store.notice = seat.notice
+    if seat.first:
+        seat.prepared(_facts(ready, store.pool), ready.volumes, _banner(ready, ready.config.port))
+
+
+def _facts(ready: Ready, pool: Pool) -> PoolFacts:
+    """What those need to know who join; volumes that failed when they were checked are left out by them too."""
+    volumes, credentials = ready.volumes.by_slot, ready.credentials
+    well = [lane.slot for lane in pool.lanes if lane is not None and lane.failed is None]
+    places = {slot: os.path.abspath(volumes[slot].path) for slot in well}
+    keys = [(key.id, key.name, key.created, key.secret) for key in ready.keys.keys]
+    return PoolFacts(pool.n, places, credentials.access_key, credentials.secret_key, ready.credentials_file, keys)
+
+
+async def _let_others_end(seat: Seat, volumes: PoolVolumes) -> None:
+    """The runner ends last, and says in the catalogs that all is well if all have ended well."""
+    last = await seat.dismissed()
+    for volume in volumes.by_slot.values():
+        if volume.company is not None:
+            volume.company.last = last
+
+
+async def _admin(ready: Ready, store: Store, jobs: Jobs, seat: Seat | None) -> Application:
+    """The admin surface: here, or in the runner."""
+    if seat is not None and seat.post.listener is None:
+        return Relay(seat.post.name, seat.post.token)
+    admin = Admin(store, jobs, {ready.credentials.access_key: ready.credentials.secret_key}, _directories(ready))
+    if seat is None or seat.post.listener is None:
+        return admin
+    server = RelayServer(admin, seat.post.token)
+    await server.start(seat.post.listener)
+    return server
+
+
+def _directories(ready: Ready) -> dict[int, str]:
+    return {slot: os.path.abspath(volume.path) for slot, volume in ready.volumes.by_slot.items()}
+
+
+def _application(ready: Ready, store: Store, admin: Application, access_log: AccessLog | None) -> Application:
     root = {ready.credentials.access_key: ready.credentials.secret_key}
-    directories = {slot: os.path.abspath(volume.path) for slot, volume in ready.volumes.by_slot.items()}
-    admin = Admin(store, jobs, root, directories)
     app = Front(S3Service(store, root, ready.config, ready.keys), admin, ready.config)
     return app if access_log is None else Logged(app, access_log)
 
@@ -166,7 +234,7 @@ def _limits() -> Limits:
     return replace(usual, connections=min(usual.connections, descriptors // 3), backlog=min(usual.backlog, descriptors // 8))
 
 
-def _stop(stop: asyncio.Event, number: int) -> None:
+def _stop(stop: asyncio.Event, number: int, seconds: float | None = None) -> None:
     """The first signal starts the end, and the clock for it. Another Ctrl-C means now; a supervisor that repeats itself
     changes nothing."""
     if stop.is_set():
@@ -176,13 +244,14 @@ def _stop(stop: asyncio.Event, number: int) -> None:
         return
     _log.info("stopping: running requests have %.0f seconds; Ctrl-C ends them now", DRAIN_SECONDS)
     stop.set()
-    watchdog = threading.Timer(END_SECONDS, _give_up)
+    seconds = END_SECONDS if seconds is None else seconds
+    watchdog = threading.Timer(seconds, _give_up, (seconds,))
     watchdog.daemon = True
     watchdog.start()
 
 
-def _give_up() -> None:
-    _log.error("not everything ended within %.1f seconds; ending without it", END_SECONDS)
+def _give_up(seconds: float) -> None:
+    _log.error("not everything ended within %.1f seconds; ending without it", seconds)
     _exit(1)
 
 
@@ -192,18 +261,12 @@ def _exit(status: int) -> None:
     os._exit(status)
 
 
-def _announce(ready: _Ready, addresses: list[tuple[str, int]]) -> None:
+def _banner(ready: Ready, port: int) -> str:
     config, volumes = ready.config, ready.volumes
-    url = endpoint.url(config.host, addresses[0][1], ready.tls is not None)
+    url = endpoint.url(config.host, port, ready.tls is not None)
     ftt = min(1, volumes.n - 1) if config.ftt is None else config.ftt
     cert = None if config.tls_cert is None else os.path.abspath(config.tls_cert)
     missing = volumes.n - len(volumes.by_slot)
     access_key = ready.credentials.access_key
     facts = Facts(url, config.region, volumes.n, missing, len(volumes.filling), ftt, access_key, ready.credentials_file, cert)
-    try:
-        print(banner(facts), flush=True)
-    except OSError as error:
-        _log.warning("standard output is closed: %s", error.strerror)
-        # Or the interpreter flushes it once more at its end, and turns that into a failure.
-        sys.stdout = None
-    _log.info("listening on %s", ", ".join(f"{host} port {port}" for host, port in addresses))
+    return banner(facts)

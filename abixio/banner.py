@@ -6,10 +6,14 @@ lines take it from the file, or from the variable, that holds it, so a captured 
 
 from __future__ import annotations
 
+import logging
 import shlex
+import sys
 from dataclasses import dataclass
 
 from abixio import __version__
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,17 @@ class Facts:
 def banner(facts: Facts) -> str:
     """The whole text, without a line feed at its end."""
     return "\n".join([*_head(facts), "", *_aws_cli(facts), "", *_boto3(facts), ""])
+
+
+def announce(text: str, addresses: list[tuple[str, int]]) -> None:
+    """Print the banner, and log where the server listens."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        _log.warning("standard output is closed: %s", error.strerror)
+        # Or the interpreter flushes it once more at its end, and turns that into a failure.
+        sys.stdout = None
+    _log.info("listening on %s", ", ".join(f"{host} port {port}" for host, port in addresses))
 
 
 def _head(facts: Facts) -> list[str]:

@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 from abixio import __version__, flags, logs
-from abixio.config import MIB, Config
+from abixio.config import MAX_WORKERS, MIB, Config
 from abixio.errors import AbixioError
 from abixio.options import LazyGroup, ListOption, Whole, option, volumes_option
 
@@ -134,6 +134,10 @@ ELSEWHERE: Final = {
     help="A key for aws:kms, made when it is not there; again for more. The first one is the default.",
 )
 @option("--sse-c-over-http", is_flag=True, help="Take keys of customers (SSE-C) over plain HTTP from other machines too.")
+@option(
+    "--workers", type=Whole(1, MAX_WORKERS), default=Config().workers,
+    help="Processes that serve, on one port. More than one also start a process that watches them.",
+)
 @option("--tls-cert", type=click.Path(), default=None, help="PEM certificate chain; with --tls-key.")
 @option("--tls-key", type=click.Path(), default=None, help="PEM private key.")
 @option(
@@ -152,9 +156,15 @@ def cli(ctx: click.Context, /, **settings: Any) -> None:
     if ctx.invoked_subcommand is not None:
         _refuse_serving_flags(ctx)
         return
-    from abixio.app import run  # here, so that --help and a wrong flag do not wait for the server's imports
+    # Imported here: --help and a wrong flag do not wait for the server, and the supervisor does not carry it.
+    config = Config(access_key=_secret("ACCESS"), secret_key=_secret("SECRET"), **settings)
+    if config.workers > 1:
+        from abixio.workers.supervisor import supervise
 
-    ctx.exit(run(Config(access_key=_secret("ACCESS"), secret_key=_secret("SECRET"), **settings)))
+        ctx.exit(supervise(config))
+    from abixio.app import run
+
+    ctx.exit(run(config))
 
 
 @cli.group("volume", no_args_is_help=False)

@@ -11,6 +11,8 @@ GIB: Final = 1024 * MIB
 
 MAX_VOLUMES: Final = 16
 """The codec could do 255; beyond 16 one key's metadata on every volume costs more than it buys."""
+MAX_WORKERS: Final = 64
+"""Processes: more than the kernel needs to be the bound on any machine with 16 disks."""
 MAX_KEY_BYTES: Final = 1024
 """S3's own limit."""
 MAX_OBJECT: Final = 5 * GIB
@@ -55,6 +57,8 @@ class Config:
     tls_key: str | None = None
     access_key: str | None = None
     secret_key: str | None = None
+    workers: int = 1
+    """Processes that serve."""
     log_level: str = "info"
     log_json: bool = False
     access_log: str | None = None

@@ -57,6 +57,29 @@ def check_address(host: str, port: int) -> None:
                 raise StartupError(f"cannot listen on {host} port {port}: {error.strerror}") from error
 
 
+def reserve(host: str, port: int) -> tuple[int, list[socket.socket]]:
+    """Take the port for several processes that will listen there: the port, which is chosen when it was 0, and sockets that
+    keep it without listening. StartupError."""
+    check_address(host, port)
+    held: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in found:
+            one = socket.socket(family, kind, protocol)
+            held.append(one)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            one.bind((address[0], port, *address[2:]))
+            port = one.getsockname()[1]
+    except OSError as error:
+        for one in held:
+            one.close()
+        raise StartupError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+    return port, held
+
+
 def url(host: str, port: int, secure: bool) -> str:
     """The endpoint for a client on this machine; a wildcard address becomes loopback."""
     host = _ANY.get(host, host)

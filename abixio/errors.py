@@ -103,6 +103,14 @@ class CannotAppend(ClientError):
     """args[0] is what nothing can be appended to."""
 
 
+class CannotRename(ClientError):
+    """args[0] is what cannot be renamed."""
+
+
+class IdempotencyMismatch(ClientError):
+    """The client's token was used before, for another rename."""
+
+
 class ConditionalConflict(ClientError):
     """Somebody else changed the key meanwhile; the whole request can be sent again."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from typing import Final
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, Final
 
 from abixio.accesslog import AccessLog, Line, line_of
 from abixio.errors import ClientDisconnected
-from abixio.message import Application, Buffer, Request, Response, Stream
+from abixio.message import Answer, Application, Buffer, Repeated, Request, Response, Stream
 
 GONE: Final = 499
 """Of a request whose client did not wait for the answer; what other servers write, too."""
@@ -22,16 +22,31 @@ class Logged:
         self._log = log
         self._told: BaseException | None = None
 
-    async def __call__(self, request: Request) -> Response:
+    def __call__(self, request: Request) -> Answer | Coroutine[Any, Any, Response]:
         began = time.time()
         try:
-            response = await self._app(request)
-        except BaseException as error:
-            # The transport answers it next, by way of `refuse`, with nothing in between.
-            self._told = error
-            gone = isinstance(error, ClientDisconnected) or not isinstance(error, Exception)
-            self._log.add(line_of(request, began, GONE if gone else 500, 0))
+            answer = self._app(request)
+        except Exception as error:
+            self._failed(request, began, error)
             raise
+        if isinstance(answer, Repeated):
+            answer = answer.response()
+        return self._noted(request, began, answer) if isinstance(answer, Response) else self._later(request, began, answer)
+
+    async def _later(self, request: Request, began: float, answer: Coroutine[Any, Any, Response]) -> Response:
+        try:
+            return self._noted(request, began, await answer)
+        except BaseException as error:
+            self._failed(request, began, error)
+            raise
+
+    def _failed(self, request: Request, began: float, error: BaseException) -> None:
+        # The transport answers it next, by way of `refuse`, with nothing in between.
+        self._told = error
+        gone = isinstance(error, ClientDisconnected) or not isinstance(error, Exception)
+        self._log.add(line_of(request, began, GONE if gone else 500, 0))
+
+    def _noted(self, request: Request, began: float, response: Response) -> Response:
         body = response.body
         if isinstance(body, bytes):
             sent = 0 if request.method == "HEAD" else len(body)

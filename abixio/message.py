@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Final, Protocol
 
+ID: Final = "x-amz-request-id"
 Buffer = bytes | bytearray | memoryview
 
 
@@ -72,13 +73,52 @@ class Response:
     """Close the connection after this answer."""
 
 
+class Template:
+    """The head of an answer that is given again and again: all of it but the line with the request's id, which goes in at
+    `place`. The transport keeps here what it makes of it."""
+
+    __slots__ = ("headers", "lines", "place", "status")
+
+    def __init__(self, status: int, headers: list[tuple[str, str]], place: int) -> None:
+        self.status = status
+        self.headers = headers
+        self.place = place
+        self.lines: tuple[bytes, bytes, bytes] | None = None
+
+
+@dataclass(slots=True)
+class Repeated:
+    """The answer to a request that is just like one before, but for its id."""
+
+    template: Template
+    id: str
+    body: bytes
+
+    def response(self) -> Response:
+        """The same, made out."""
+        headers = list(self.template.headers)
+        headers.insert(self.template.place, (ID, self.id))
+        return Response(self.template.status, headers, self.body)
+
+
+Answer = Response | Repeated
+
+
 class Application(Protocol):
     """What a transport serves."""
 
-    async def __call__(self, request: Request) -> Response:
-        """Answer a request. Anything it raises is a defect: the transport logs it and answers 500."""
+    def __call__(self, request: Request) -> Answer | Coroutine[Any, Any, Response]:
+        """Answer a request: at once, where nothing has to be waited for, else by a coroutine. Anything that it or the coroutine
+        raises is a defect: the transport logs it and answers 500."""
         ...
 
     def refuse(self, error: Exception, request_id: str) -> Response:
         """The answer to a request that could not be read (a RequestError) or whose handler failed (anything else)."""
         ...
+
+
+async def finished(answer: Answer | Coroutine[Any, Any, Response]) -> Response:
+    """What an application gave, once it is there."""
+    if isinstance(answer, Repeated):
+        return answer.response()
+    return answer if isinstance(answer, Response) else await answer

@@ -29,14 +29,17 @@ from abixio.codec.matrix import parity_matrix
 from abixio.volume.identity import Identity, Member
 from abixio.volume.local import LocalVolume, format_volume
 from bench.bench_l1_http import running as l1_running
+from bench.bodiless import once
 from bench.load import Payload, check_get, curl_get, curl_put, wrk
-from bench.server import presigned, running
+from bench.server import presigned, raw_request, running
 from tests.server import Server
 
 KIB, MIB = 1 << 10, 1 << 20
 LARGE: Final = 256 * MIB
 GIB: Final = 1024 * MIB
 SMALL: Final = 4 * KIB
+KEYS: Final = 1000
+REPEATS: Final = 10_000
 STRIPE: Final = 4 * MIB
 SAMPLE: Final = 0.01
 """Seconds between two looks at the server's memory."""
@@ -159,7 +162,28 @@ def get_small(bench: Bench) -> Bar:
             found.append(rate.requests / rate.seconds)
     detail = f"raw {statistics.median(floor):,.0f}/s, L6 {statistics.median(whole):,.0f}/s"
     line = "presigned GET of 4 KiB / raw uvloop + httptools answer"
-    return Bar(line, "wrk -t1 -c16", ratio(whole, floor), "", 0.1, None, detail)
+    return Bar(line, "wrk -t1 -c16", ratio(whole, floor), "", 0.25, None, detail)
+
+
+def write_small(bench: Bench) -> Iterator[Bar]:
+    """PUT and DELETE, each of different keys and each once; HEAD of one key."""
+    data = bench.payload.cut(SMALL).read_bytes()
+    floor: list[float] = []
+    found: dict[str, list[float]] = {"PUT": [], "HEAD": [], "DELETE": []}
+    for number in range(bench.rounds):
+        rate = wrk(f"{bench.raw}/4096")
+        floor.append(rate.requests / rate.seconds)
+        keys = [f"small/{number}/{each}" for each in range(KEYS)]
+        for method, rates in found.items():
+            urls = presigned(bench.server, method, *keys)
+            if method == "HEAD":
+                urls = urls[:1] * REPEATS
+            whole = once(bench.server.url, [raw_request(method, url, {}, data if method == "PUT" else b"") for url in urls])
+            rates.append(whole.requests / whole.seconds)
+    for method, rates in found.items():
+        detail = f"raw {statistics.median(floor):,.0f}/s, L6 {statistics.median(rates):,.0f}/s"
+        line = f"presigned {method} of 4 KiB, page cache / raw uvloop + httptools answer"
+        yield Bar(line, "bench.bodiless", ratio(rates, floor), "", 0.25 if method == "HEAD" else 0.12, None, detail)
 
 
 # ---- memory ------------------------------------------------------------------------------------------------------------
@@ -236,6 +260,7 @@ def measure(home: Path, rounds: int) -> Iterator[Bar]:
         bench = Bench(home, rounds, payload, l1, raw, server)
         for bar in (get_large, put_large, get_small):
             yield bar(bench)
+        yield from write_small(bench)
         yield from reed_solomon(rounds)
         yield memory(bench)
 

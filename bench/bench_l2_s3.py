@@ -17,7 +17,7 @@ from botocore.credentials import Credentials
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from abixio.config import Config
-from abixio.message import Request, Response
+from abixio.message import Request, Response, finished
 from abixio.s3.service import S3Service
 from tests.s3_fakestore import FakeStore
 
@@ -83,7 +83,8 @@ class Bench:
         return self.loop.run_until_complete(self._whole(make()))
 
     async def _whole(self, request: Request) -> Response:
-        answer = await self.service(request)
+        made = self.service(request)
+        answer = await finished(made)
         if not isinstance(answer.body, bytes):
             stream = answer.body
             answer.body = b"".join([piece async for piece in stream])

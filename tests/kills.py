@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -42,6 +44,7 @@ class Report:
     rounds: int = 0
     kills: int = 0
     kills_while_starting: int = 0
+    workers_killed: int = 0
     acknowledged: int = 0
     fewest_in_a_round: int = 0
     cut_writes: int = 0
@@ -102,6 +105,8 @@ class Kills:
         self.server.start()
         self.check()
         before = self.ledger.acknowledged
+        if self.server.workers and number // 2 % 2:
+            self._kill_one()
         self._load(self.random.randrange(QUOTA, 3 * QUOTA), self.random.uniform(0, 0.02))
         report, done = self.report, self.ledger.acknowledged - before
         report.kills += 1
@@ -143,6 +148,30 @@ class Kills:
             raise Surprise(f"fewer than {quota} writes in {PATIENCE:.0f} seconds")
         self.report.cut_writes = self._counts["cut"]
         self.report.operations = {name: count for name, count in self._counts.items() if name != "cut"}
+
+    def _kill_one(self) -> None:
+        """Writers that go on when a worker is killed under them, runner or not; then every key once more."""
+        port, until = self.server.port, self.ledger.acknowledged + 2 * QUOTA
+        writers = [
+            Writer(self.ledger, keys, self.random.random(), lambda: port, again=True, ftts=self._ftts) for keys in self._keys
+        ]
+        for writer in writers:
+            writer.start()
+        time.sleep(self.random.uniform(0, 0.3))
+        os.kill(self.random.choice(self.server.workers), signal.SIGKILL)
+        late = time.monotonic() + PATIENCE
+        while self.ledger.acknowledged < until and time.monotonic() < late and all(w.error is None for w in writers):
+            time.sleep(0.001)
+        for writer in writers:
+            writer.stop()
+        for writer in writers:
+            writer.join()
+            if writer.error is not None:
+                raise writer.error
+        if self.ledger.acknowledged < until:
+            raise Surprise(f"fewer than {2 * QUOTA} writes in {PATIENCE:.0f} seconds with a worker killed")
+        self.report.workers_killed += 1
+        self.check()
 
     def _kill_while_it_starts(self) -> None:
         """At any moment of a start: before anything is opened, during recovery, or when it serves already."""
@@ -203,10 +232,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     parser.add_argument("--volumes", type=int, default=4)
+    parser.add_argument("--workers", type=int, default=1, help="of several, one is killed first in every other pair of rounds")
     parser.add_argument("--directory", type=Path, help="where the volumes are made; default: a temporary directory")
     given = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="kills-", dir=given.directory))
-    server = Server([home / f"v{number}" for number in range(given.volumes)], home / "log")
+    server = Server([home / f"v{number}" for number in range(given.volumes)], home / "log", ["--workers", str(given.workers)])
     kills = Kills(server, home / "ledger", given.seed)
     print(f"seed {given.seed}, in {home}", flush=True)
     try:

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from hashlib import md5
 from typing import NamedTuple
-from urllib.parse import unquote
+from urllib.parse import unquote_plus
 from xml.sax.saxutils import escape
 
 from hypothesis import strategies as st
@@ -63,8 +63,13 @@ def quoted(key: str) -> str:
 
 
 def text(name: bytes) -> str:
-    """Of a listing, where names are percent-encoded, or of an answer where they are XML."""
-    return unquote(name.decode()).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+    """A name in an answer, where it is XML."""
+    return name.decode().replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+
+
+def listed(name: bytes) -> str:
+    """A name in a listing that was asked for with encoding-type=url."""
+    return unquote_plus(name.decode())
 
 
 def deletion(keys: Sequence[str | tuple[str, str]]) -> tuple[dict[str, str], bytes]:

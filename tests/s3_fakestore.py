@@ -37,12 +37,14 @@ from abixio.errors import (
     PartTooSmall,
 )
 from abixio.message import Buffer
-from abixio.store.record import NULL, Part, Record
+from abixio.store.record import NULL, Part, Record, pack
 from abixio.store.types import (
+    AtHand,
     Bucket,
     Condition,
     Deleted,
     Listing,
+    Move,
     ObjectInfo,
     PartInfo,
     PartRef,
@@ -61,6 +63,10 @@ from abixio.store.versions import which
 
 SLICE: Final = 1 << 20
 """What one slice of a stream holds: as small as that, so that tests of some MiB see several."""
+
+
+AT_ONCE = 10_000
+"""Bytes up to which an object is at hand."""
 
 
 @dataclass
@@ -193,6 +199,25 @@ class FakeStore:
         etag = md5(joined, usedforsecurity=False).hexdigest() + "-2"
         record = replace_record(current.record, size=len(joined), etag=etag, checksums=checksums, modified=self._time())
         return self._keep(contents, key, Stored(record, joined))
+
+    def at_hand(self, bucket: str, key: str, data: bool) -> AtHand | None:
+        """Every object of at most AT_ONCE bytes."""
+        contents = self.contents.get(bucket)
+        stored = None if contents is None else contents.objects.get(key)
+        if contents is None or stored is None or len(stored.data) > AT_ONCE:
+            return None
+        at = contents.bucket.space + repr(sorted(contents.bucket.settings.items())).encode(), pack(stored.record)
+        return AtHand(contents.bucket, stored.info, at, lambda: stored.data if data else b"")
+
+    async def rename(self, bucket: Bucket, key: str, move: Move) -> ObjectInfo:
+        contents = self._contents(bucket)
+        move.target_check(self._current(contents, key))
+        current = contents.objects.get(move.source)
+        if current is None:
+            raise NoSuchKey(move.source)
+        move.source_check(current.info)
+        del contents.objects[move.source]
+        return self._keep(contents, key, Stored(replace_record(current.record, key=key.encode()), current.data))
 
     async def head(self, bucket: Bucket, key: str, version: str | None = None) -> ObjectInfo:
         return self._found(bucket, key, version).info

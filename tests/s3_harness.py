@@ -19,7 +19,7 @@ from botocore.credentials import Credentials
 
 from abixio.config import Config
 from abixio.keys import KeyRing, complete
-from abixio.message import Request, Response
+from abixio.message import Request, Response, finished
 from abixio.s3.service import S3Service
 from tests.s3_fakestore import FakeStore
 from tests.s3_wire import ACCESS, CREDENTIALS, SECRET, BytesBody
@@ -161,7 +161,8 @@ class Harness(Signer):
         return AWSResponse(request.url, answer.status, answer.headers, RawBody(answer.body))
 
     async def _ask(self, request: Request) -> Answer:
-        return await read(await self.service(request))
+        answer = self.service(request)
+        return await read(await finished(answer))
 
 
 async def read(response: Response) -> Answer:

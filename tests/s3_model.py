@@ -218,10 +218,12 @@ class Model:
         return Told(206 if piece else 200, "", (found, piece))
 
     def delete(self, bucket: str, key: str, match: str | None) -> Told:
-        """A condition on what is not there changes nothing: it stays a success."""
+        """Deleting what is not there succeeds, unless it has to be there."""
         if bucket not in self.buckets:
             return NO_BUCKET
         found = self.get(bucket, key)
+        if found is None and match is not None:
+            return Told(404, "NoSuchKey")
         if found is not None and match not in (None, "*", found.etag):
             return FAILED
         self.buckets[bucket].add(key, None)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -78,8 +79,19 @@ class Server:
         return self
 
     def send_signal(self, number: int) -> None:
+        """To stop and continue is for all of its processes, and what else there is for the first one."""
         assert self.process is not None
         self.process.send_signal(number)
+        if number in (signal.SIGSTOP, signal.SIGCONT):
+            signal_all(self.workers, number)
+
+    @property
+    def workers(self) -> list[int]:
+        """The processes that it has started, the oldest first."""
+        try:
+            return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+        except FileNotFoundError:
+            return []
 
     def stop(self, number: int = signal.SIGTERM, within: float = 15.0) -> int:
         """Ask it to end and return its status."""
@@ -89,8 +101,12 @@ class Server:
     def kill(self) -> int:
         """No chance to clean up."""
         assert self.process is not None
-        self.process.kill()
-        return self.wait()
+        workers = self.workers
+        self.process.kill()  # first, or it would start others
+        signal_all(workers, signal.SIGKILL)
+        status = self.wait()
+        wait_for_ends(workers)
+        return status
 
     def restart(self) -> Server:
         assert self.stop() == 0, self.stderr()[-4000:]
@@ -142,6 +158,28 @@ class Server:
                 break
             text += chunk
         return text.decode()
+
+
+def signal_all(pids: Sequence[int], number: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def alive(pid: int) -> bool:
+    """Whether that process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_for_ends(pids: Sequence[int], within: float = 15.0) -> None:
+    """Of processes that are somebody else's children."""
+    deadline = time.monotonic() + within
+    while any(alive(pid) for pid in pids):
+        assert time.monotonic() < deadline, f"{[pid for pid in pids if alive(pid)]} still run after {within} s"
+        time.sleep(0.01)
 
 
 def remove(volume: Path) -> Path:

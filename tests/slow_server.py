@@ -10,6 +10,7 @@ import threading
 import time
 
 from abixio.cli import main
+from abixio.volume.company import Company
 from abixio.volume.files import Files
 from abixio.volume.local import LocalVolume
 from tests.volume_slow import SlowFiles
@@ -18,8 +19,8 @@ _slow = SlowFiles()
 _open = LocalVolume.open
 
 
-def _opened(cls: type[LocalVolume], path: str, files: Files | None = None) -> LocalVolume:
-    return _open(path, _slow if os.path.samefile(path, os.environ["SLOW_VOLUME"]) else files)
+def _opened(cls: type[LocalVolume], path: str, files: Files | None = None, company: Company | None = None) -> LocalVolume:
+    return _open(path, _slow if os.path.samefile(path, os.environ["SLOW_VOLUME"]) else files, company)
 
 
 def _watch() -> None:

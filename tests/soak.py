@@ -23,7 +23,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote
+from urllib.parse import unquote_plus
 
 import apsw
 
@@ -34,7 +34,7 @@ from tests.kills import scan, settle
 from tests.ledger import Ledger
 from tests.load import BUCKET, HURT, Surprise, Writer, verify
 from tests.rawclient import RawClient
-from tests.server import SECRET, Server, empty
+from tests.server import SECRET, Server, empty, signal_all
 from tests.soak_report import Reader, Report
 
 VOLUMES = 4
@@ -64,14 +64,16 @@ WRITERS = (Task("one", "1"), Task("two", "12"), Task("many", "123"), Task("none"
 class Soak:
     """A server over disks, and the acts of the play."""
 
-    def __init__(self, home: Path, seed: int, only: Collection[str] = ()) -> None:
+    def __init__(self, home: Path, seed: int, only: Collection[str] = (), workers: int = 1) -> None:
         self.random = random.Random(seed)
         self.disks, reason = make_disks(home, VOLUMES)
         self.report = Report(seed, VOLUMES, "plain directories" if reason else "ext4 on loop devices")
         access = f"soak-{self.random.randrange(10**9)}"
         self.server = Server(
-            [disk.volume for disk in self.disks], home / "log", env={"ABIXIO_ACCESS_KEY": access, "ABIXIO_SECRET_KEY": SECRET}
+            [disk.volume for disk in self.disks], home / "log", ["--workers", str(workers)],
+            {"ABIXIO_ACCESS_KEY": access, "ABIXIO_SECRET_KEY": SECRET},
         )
+        self._crewed = workers > 1
         self.ledger = Ledger(home / "ledger")
         self._hurt: dict[bytes, int] = {}
         """Write ids with a shard that was hurt, and on which disk: no other one of them may be hurt before it is healed."""
@@ -83,7 +85,7 @@ class Soak:
     def _possible(self, reason: str) -> list[Callable[[], None]]:
         found: list[Callable[[], None]] = [
             self.kill, self.stop_in_its_tracks, self.remove_while_it_runs, self.remove_while_it_is_down, self.remove_two,
-            self.corrupt, self.replace,
+            self.corrupt, self.replace, *([self.kill_workers] if self._crewed else []),
         ]
         more: list[Callable[[], None]] = [
             self.read_only_while_it_runs, self.read_only_from_the_start, self.fill, self.fill_two, self.slow, self.fail,
@@ -286,6 +288,14 @@ class Soak:
             self._killed()
         time.sleep(1.0)
 
+    def kill_workers(self) -> None:
+        """Some of them, and the server as a whole goes on."""
+        for _ in range(self.random.randrange(1, 4)):
+            time.sleep(self.random.uniform(0.1, 1.0))
+            signal_all([self.random.choice(self.server.workers)], signal.SIGKILL)
+            self.report.faults["worker killed"] += 1
+        time.sleep(2.0)
+
     def stop_in_its_tracks(self) -> None:
         """For longer than a volume's read may take, and less than clients wait."""
         self.server.send_signal(signal.SIGSTOP)
@@ -358,8 +368,8 @@ class Soak:
     def _abort_uploads(client: RawClient, prefixes: tuple[str, ...] = ("",)) -> None:
         uploads = client.call("GET", BUCKET, query={"uploads": "", "encoding-type": "url"}).body.decode()
         for key, upload in re.findall(r"<Key>([^<]*)</Key><UploadId>([^<]*)</UploadId>", uploads):
-            if unquote(key).startswith(prefixes):
-                client.call("DELETE", BUCKET, unquote(key), {"uploadId": upload})
+            if unquote_plus(key).startswith(prefixes):
+                client.call("DELETE", BUCKET, unquote_plus(key), {"uploadId": upload})
 
     def corrupt(self) -> None:
         """Bits flip on one disk, in files of objects that can lose one more."""
@@ -465,10 +475,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     parser.add_argument("--act", action="append", help="play this one, and others so named, alone: kill, replace, fill_two, ...")
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--directory", type=Path, help="where the disks are made; default: a temporary directory")
     given = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="soak-", dir=given.directory))
-    soak = Soak(home, given.seed, given.act or ())
+    soak = Soak(home, given.seed, given.act or (), given.workers)
     print(f"seed {given.seed}, in {home}", flush=True)
     try:
         soak.run(given.seconds, progress=True)

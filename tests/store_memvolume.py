@@ -34,9 +34,9 @@ class StoredShard:
 class MemShard:
     """An open shard."""
 
-    def __init__(self, volume: MemVolume, stored: StoredShard) -> None:
+    def __init__(self, volume: MemVolume, stored: StoredShard, copy: memoryview | None = None) -> None:
         self._volume, self._stored = volume, stored
-        self.view = memoryview(stored.data).toreadonly()
+        self.view = memoryview(stored.data).toreadonly() if copy is None else copy
         self.checksums = memoryview(stored.checksums).cast("Q")
         self.record = stored.record
         self.blake3 = stored.blake3
@@ -119,6 +119,8 @@ class MemVolume:
         self.clean = self.orderly = True
         self.cold = False
         """Nothing is in memory: whoever does not want to wait is refused."""
+        self.peeks = False
+        """Whether shards can be read without being opened; off, for most tests are about those that cannot."""
         self.before: Callable[[str], None] = lambda operation: None
         self.shards: dict[bytes, StoredShard] = {}
         self.unfinished = 0
@@ -148,6 +150,19 @@ class MemVolume:
         self.touch(wait)
         self.hook("rows")
         return list(self._tables.rows.get((space, key), ()))
+
+    def top(self, space: bytes, key: bytes, limit: int, wait: bool = True) -> list[Row]:
+        return self.rows(space, key, wait)[:limit]
+
+    def newest(self, space: bytes, key: bytes, shard: bool) -> tuple[Row, bytes | None] | None:
+        found = self.rows(space, key, False)
+        if not found:
+            return None
+        row = found[0]
+        return row, self.inline(row.inline, False) if shard and row.inline is not None else None
+
+    def stamp(self) -> bytes | None:
+        return None
 
     def scan(self, space: bytes, start: bytes, stop: bytes | None, limit: int) -> list[Row]:
         self.hook("scan")
@@ -340,6 +355,16 @@ class MemVolume:
         self.hook("create_shard")
         return MemWriter(self, write_id)
 
+    def peek_shard(self, write_id: bytes, room: memoryview) -> Shard:
+        stored = self.shards.get(write_id)
+        if not self.peeks or self.cold or stored is None or stored.bad_sectors or len(stored.data) != len(room):
+            raise WouldBlock("it has to be opened")
+        self.hook("peek_shard")
+        if stored.torn:
+            raise ShardCorrupt(write_id.hex())
+        room[:] = stored.data
+        return MemShard(self, stored, room)
+
     def open_shard(self, write_id: bytes) -> Shard:
         self.hook("open_shard")
         stored = self.shards.get(write_id)
@@ -361,9 +386,11 @@ class MemVolume:
         self.hook("garbage")
         return list(self._tables.garbage)[:limit]
 
-    def unlink(self, write_ids: Sequence[bytes]) -> None:
+    def unlink(self, write_ids: Sequence[bytes], spared: Callable[[bytes], bool] | None = None) -> None:
         self.hook("unlink")
         for write_id in write_ids:
+            if spared is not None and spared(write_id):
+                continue
             if not self._tables.refs.get(write_id):
                 self.shards.pop(write_id, None)
             self._tables.garbage.discard(write_id)

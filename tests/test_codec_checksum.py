@@ -9,7 +9,7 @@ from array import array
 import pytest
 import xxhash
 
-from abixio.codec.checksum import BLOCK, block_count, block_seed, block_sums, check_blocks
+from abixio.codec.checksum import BLOCK, NATIVE, block_count, block_seed, block_sums, check_blocks
 
 WRITE_ID = bytes(range(16))
 SEED = block_seed(WRITE_ID, 1, 0)
@@ -95,3 +95,19 @@ def test_blocks_that_are_not_there_are_refused(first: int, last: int) -> None:
 def test_sums_of_another_length_are_refused() -> None:
     with pytest.raises(ValueError, match="3 sums"):
         check_blocks(DATA, sums_of(DATA)[:3], SEED, 0, 1)
+
+
+def test_hashing_block_by_block_in_python_gives_the_same_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    spoilt = bytearray(DATA)
+    spoilt[2 * BLOCK + 5] ^= 1
+    for length in (0, 1, BLOCK, BLOCK + 1, 2 * BLOCK, len(DATA)):
+        sums = block_sums(DATA[:length], SEED, 7)
+        with monkeypatch.context() as patch:
+            patch.setattr("abixio.codec.checksum.NATIVE", False)
+            assert block_sums(DATA[:length], SEED, 7) == sums
+            assert check_blocks(DATA, sums_of(DATA), SEED, 0, 4) is None
+            assert check_blocks(spoilt, sums_of(DATA), SEED, 1, 4) == 2
+
+
+def test_the_package_of_the_hash_lets_itself_be_called_from_c() -> None:
+    assert NATIVE, "xxhash was built without its symbols: right, but slower"

@@ -86,6 +86,8 @@ def test_real_answers_and_errors_say_who_may_read_them(s3: S3Client, ruled: str)
     assert (status, headers["access-control-allow-origin"]) == (403, PAGE)
     status, headers, _ = asked(s3, "GET", target, {"Origin": "https://evil.example.com"})
     assert status == 200 and "access-control-allow-origin" not in headers
+    status, headers, _ = asked(s3, "GET", target, {"Origin": PAGE, "Access-Control-Request-Method": "DELETE"})
+    assert status == 200 and "access-control-allow-origin" not in headers
 
 
 def test_no_rules_and_no_bucket_look_the_same(s3: S3Client, bucket: str) -> None:

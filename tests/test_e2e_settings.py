@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
+from abixio.s3.grants import EVERYBODY
 from tests.server import remove
 from tests.test_s3_settings import FILED, NAMES, WEBSITE
 
@@ -44,6 +45,25 @@ def check_all(s3: Any) -> None:
             assert len(getattr(s3, f"list_bucket_{operation}_configurations")(Bucket="set")[NAMES[operation] + "List"]) == 1
 
 
+def test_each_version_has_its_own_list(s3: Any, bucket: str) -> None:
+    def shown(**version: str) -> list[tuple[str, str]]:
+        answer = s3.get_object_acl(Bucket=bucket, Key="v", **version)
+        return [(each["Grantee"].get("URI", "owner"), each["Permission"]) for each in answer["Grants"]]
+
+    private, public = [("owner", "FULL_CONTROL")], [("owner", "FULL_CONTROL"), (EVERYBODY, "READ")]
+    s3.put_bucket_ownership_controls(Bucket=bucket, OwnershipControls=RULES)
+    s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=BLOCK | {
+        "BlockPublicAcls": False, "IgnorePublicAcls": True})
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    first = s3.put_object(Bucket=bucket, Key="v", Body=b"1", ACL="public-read")["VersionId"]
+    second = s3.put_object(Bucket=bucket, Key="v", Body=b"2")["VersionId"]
+    assert (shown(), shown(VersionId=first)) == (private, public)
+    s3.put_object_acl(Bucket=bucket, Key="v", VersionId=first, ACL="private")
+    s3.put_object_acl(Bucket=bucket, Key="v", ACL="public-read")
+    assert (shown(VersionId=second), shown(VersionId=first)) == (public, private)
+    assert s3.get_object(Bucket=bucket, Key="v", VersionId=first)["Body"].read() == b"1"
+
+
 def test_settings_outlast_a_restart_and_a_dead_volume_and_go_with_their_bucket(make_server: MakeServer) -> None:
     server = make_server(4, "--durability", "page-cache")
     s3: Any = server.client()
@@ -59,7 +79,7 @@ def test_settings_outlast_a_restart_and_a_dead_volume_and_go_with_their_bucket(m
     s3.delete_bucket(Bucket="set")
     s3.create_bucket(Bucket="set")
     assert code(s3.get_bucket_website) == "NoSuchWebsiteConfiguration"
-    assert code(s3.get_public_access_block) == "NoSuchPublicAccessBlockConfiguration"
+    assert all(s3.get_public_access_block(Bucket="set")["PublicAccessBlockConfiguration"].values())
     assert code(s3.get_bucket_inventory_configuration, Id="i") == "NoSuchConfiguration"
     assert "MetricsConfigurationList" not in s3.list_bucket_metrics_configurations(Bucket="set")
     rules = s3.get_bucket_ownership_controls(Bucket="set")["OwnershipControls"]["Rules"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -73,7 +74,9 @@ def test_suspending_keeps_history_and_replaces_the_null_version(s3: S3Client, ve
     first = s3.put_object(Bucket=versioned, Key="k", Body=b"1")["VersionId"]
     s3.put_bucket_versioning(Bucket=versioned, VersioningConfiguration={"Status": "Suspended"})
     for body in (b"2", b"3"):
-        assert s3.put_object(Bucket=versioned, Key="k", Body=body)["VersionId"] == "null"
+        assert "VersionId" not in s3.put_object(Bucket=versioned, Key="k", Body=body)
+        assert s3.head_object(Bucket=versioned, Key="k")["VersionId"] == "null"
+    assert "VersionId" not in s3.copy_object(Bucket=versioned, Key="k", CopySource=f"{versioned}/k?versionId={first}")
     assert [each["VersionId"] for each in s3.list_object_versions(Bucket=versioned)["Versions"]] == ["null", first]
     gone = s3.delete_object(Bucket=versioned, Key="k")
     assert gone["DeleteMarker"] and gone["VersionId"] == "null"
@@ -247,8 +250,11 @@ def test_a_delete_marker_can_be_neither_tagged_nor_read_for_tags(s3: S3Client, v
         there: Any = {"Bucket": versioned, "Key": "k", **which}
         assert refused(lambda there=there: s3.put_object_tagging(**there, Tagging=tags)) == ("MethodNotAllowed", 405)
         assert refused(lambda there=there: s3.delete_object_tagging(**there)) == ("MethodNotAllowed", 405)
-    assert refused(lambda: s3.get_object_tagging(Bucket=versioned, Key="k", VersionId=marker)) == ("MethodNotAllowed", 405)
-    assert refused(lambda: s3.get_object_tagging(Bucket=versioned, Key="k")) == ("NoSuchKey", 404)
+        assert refused(lambda there=there: s3.get_object_tagging(**there)) == ("MethodNotAllowed", 405)
+        assert refused(lambda there=there: s3.put_object_acl(**there, ACL="private")) == ("MethodNotAllowed", 405)
+    assert refused(lambda: s3.get_object_acl(Bucket=versioned, Key="k", VersionId=marker)) == ("MethodNotAllowed", 405)
+    assert refused(lambda: s3.get_object_acl(Bucket=versioned, Key="k")) == ("NoSuchKey", 404)
+    assert refused(lambda: s3.delete_object(Bucket=versioned, Key="k", IfMatch="*")) == ("NoSuchKey", 404)
     assert refused(lambda: s3.put_object_tagging(Bucket=versioned, Key="none", Tagging=tags)) == ("NoSuchKey", 404)
 
 
@@ -387,6 +393,15 @@ def test_what_will_be_locked_has_to_come_with_a_digest(server: Server, s3: S3Cli
     rule: Any = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}}}
     s3.put_object_lock_configuration(Bucket=lockable, ObjectLockConfiguration=rule)
     assert wire.ask("PUT", f"/{lockable}/k", body=b"data").code == "InvalidRequest"
+    for target, body in (
+        ("k?legal-hold", b"<LegalHold><Status>OFF</Status></LegalHold>"), ("k?retention", b"<Retention/>"),
+        ("?object-lock", b"<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>"),
+    ):
+        target = f"/{lockable}/{target}".replace("/?", "?")
+        assert wire.ask("PUT", target, body=body).code == "InvalidRequest"
+        assert wire.ask("PUT", target, {"content-md5": b64encode(md5(body).digest()).decode()}, body).status == 200
+        nothing = wire.ask("PUT", target, {"content-md5": b64encode(md5().digest()).decode()})
+        assert nothing.code == ("MissingRequestBodyError" if "object-lock" in target else "MalformedXML")
 
 
 @pytest.mark.parametrize("date", ["tomorrow", "2100-01-01", "21000101T000000Z", "2100-W01-1", "2100-13-01T00:00:00Z", "1e9"])
@@ -394,7 +409,8 @@ def test_a_date_that_is_none(server: Server, lockable: str, date: str) -> None:
     wire = Wire(server)
     assert wire.ask("PUT", f"/{lockable}/k", body=b"data").status == 200
     body = f"<Retention><Mode>GOVERNANCE</Mode><RetainUntilDate>{date}</RetainUntilDate></Retention>".encode()
-    assert wire.ask("PUT", f"/{lockable}/k?retention", body=body).code == "MalformedXML"
+    digest = {"content-md5": b64encode(md5(body).digest()).decode()}
+    assert wire.ask("PUT", f"/{lockable}/k?retention", digest, body).code == "MalformedXML"
     headers = {"x-amz-object-lock-mode": "GOVERNANCE", "x-amz-object-lock-retain-until-date": date}
     assert wire.ask("PUT", f"/{lockable}/k", headers, b"data").code == "InvalidArgument"
 
@@ -526,3 +542,16 @@ def test_a_page_goes_on_behind_any_version(s3: S3Client, tree: list[tuple[str, s
         page = s3.list_object_versions(Bucket="tree-of-versions", KeyMarker=key)
         rest = [name for name, _ in tree if name.encode() > key.encode()]
         assert sum(len(page.get(kind, [])) for kind in ("Versions", "DeleteMarkers")) == len(rest)
+
+
+@pytest.mark.parametrize(("header", "code"), [
+    ("&", ""), ("&&", ""), ("a&b", ""), ("a", ""), ("=", "InvalidArgument"), ("a=1&a=2", "InvalidArgument"),
+    ("a=1&a=1", "InvalidArgument"), ("a=%zz", "InvalidArgument"), ("a!=b", "InvalidTag"), ("aws:a=b", "InvalidTag"),
+])
+def test_the_header_of_tags_in_all_its_forms(server: Server, bucket: str, header: str, code: str) -> None:
+    wire = Wire(server)
+    answer = wire.ask("PUT", f"/{bucket}/k", {"x-amz-tagging": header}, b"data")
+    assert answer.code == code
+    if not code:
+        shown = wire.ask("GET", f"/{bucket}/k?tagging").body.decode()
+        assert re.findall("<Key>(.*?)</Key>", shown) == [key for key in header.split("&") if key]

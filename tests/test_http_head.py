@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from abixio.errors import BadRequest, HeadTooLarge, RequestError, UnsupportedExpectation
-from abixio.http.head import Head, parse_head
+from abixio.http.head import Head, _spare, parse_head
 from abixio.http.limits import Limits
 
 LIMITS = Limits()
@@ -205,3 +207,32 @@ def test_garbage_is_refused_or_understood_but_never_breaks(data: bytes) -> None:
             continue
         assert found.target[:1] in (b"/", b"*")
         assert "\n" not in "".join(found.headers.values())
+
+
+def test_what_is_read_never_depends_on_the_heads_before() -> None:
+    chance = random.Random(5)
+    heads = [
+        raw(), raw("Connection: close"), raw("Content-Length: 7"), raw("Transfer-Encoding: chunked"),
+        raw("Expect: 100-continue"), raw("Upgrade: h2c", "Connection: upgrade"), raw("a: 1", "A: 2"), raw("a : 1"),
+        raw("Range: a", "Range: b"), raw(host=False), raw(start="GET / HTTP/1.0"), raw(start="CONNECT h:1 HTTP/1.1"),
+        raw("Connection: keep-alive", start="HEAD /k HTTP/1.0"), raw(start="PUT /k HTTP/1.1"), raw("Content-Length: 0"),
+        raw("Content-Length: 1", "Content-Length: 2"), raw("x: \x01"), raw(start="OPTIONS * HTTP/1.1"),
+        b"GET / HTTP/1.1\r\nHost: h\r\n\r\n\r\n\r\n", b"garbage\r\n\r\n",
+    ]
+
+    def read(data: bytes) -> object:
+        try:
+            return parse_head(data, LIMITS)
+        except RequestError as error:
+            return type(error), str(error)
+
+    alone = []
+    for data in heads:
+        _spare._kept = None
+        alone.append(read(data))
+    kept = 0
+    for _ in range(2000):
+        at = chance.randrange(len(heads))
+        assert read(heads[at]) == alone[at], heads[at]
+        kept += _spare._kept is not None
+    assert kept > 500

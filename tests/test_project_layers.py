@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -20,11 +21,11 @@ LAYERS: dict[str, set[str]] = {
     "config": {"errors"},
     "message": {"errors"},
     "transport": {"http"} | LEAVES,
-    "http": LEAVES,
+    "http": {"_http"} | LEAVES,
     "s3": {"store", "codec"} | LEAVES,
-    "store": {"codec", "volume"} | LEAVES,
-    "codec": {"_gf256", "_md5"} | LEAVES,
-    "volume": {"_sqlio"} | LEAVES,
+    "store": {"codec", "volume", "_shared"} | LEAVES,
+    "codec": {"_blocks", "_gf256", "_md5"} | LEAVES,
+    "volume": {"_sqlio", "_shared"} | LEAVES,
 }
 """What each may import besides itself and the package's version. Whatever is not named here puts the layers together."""
 
@@ -44,7 +45,9 @@ FILE_MODULES = "volume/file*.py"
 """files.py, and the maps that it hands out."""
 MEMORY_COPIER = "transport/guarded.py"
 """Has the kernel copy memory of this process; no file."""
-HARMLESS_OS = {"_exit", "cpu_count", "environ", "fsdecode", "fsencode", "fspath", "getpid", "path", "strerror", "urandom"}
+HARMLESS_OS = {
+    "_exit", "cpu_count", "environ", "fsdecode", "fsencode", "fspath", "getpid", "path", "pathsep", "strerror", "urandom",
+}
 HARMLESS_PATH = {"abspath", "basename", "commonpath", "dirname", "isabs", "join", "normpath", "split", "splitext"}
 """Of os and os.path: what touches no file."""
 
@@ -167,7 +170,7 @@ def test_nothing_breaks_the_rule(check: Check) -> None:
 
 
 def test_every_layer_of_the_table_is_there() -> None:
-    assert {layer(name) for name in SOURCES} >= LAYERS.keys() - {"_gf256", "_md5", "_sqlio"}
+    assert {layer(name) for name in SOURCES} >= LAYERS.keys() - {"_blocks", "_gf256", "_http", "_md5", "_shared", "_sqlio"}
 
 
 @pytest.mark.parametrize(
@@ -192,5 +195,5 @@ def test_every_layer_of_the_table_is_there() -> None:
     ],
 )
 def test_a_breach_would_be_found(name: str, source: str, check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SOURCES, name, ast.parse(source))
+    monkeypatch.setattr(sys.modules[__name__], "SOURCES", {"errors.py": SOURCES["errors.py"], name: ast.parse(source)})
     assert [line for line in violations(check()) if line.startswith(f"abixio/{name}:")]

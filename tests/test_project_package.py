@@ -63,11 +63,12 @@ def test_the_sdist_has_all_sources_and_builds_in_an_empty_environment(tree: Path
     assert Path(place).is_relative_to(python.parent.parent)
 
 
+@pytest.mark.slow
 def test_the_wheel_brings_all_it_needs_into_an_empty_environment(tree: Path, python: Path) -> None:
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tree / "out", cwd=tree)
     (wheel,) = (tree / "out").iterdir()
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"abixio/py.typed", "abixio/_gf256.pyi", "abixio/_md5.pyi", "abixio/_sqlio.pyi"} <= set(names)
+    assert {"abixio/py.typed", "abixio/_blocks.pyi", "abixio/_gf256.pyi", "abixio/_md5.pyi", "abixio/_sqlio.pyi"} <= set(names)
     assert not [name for name in names if name.endswith((".pyx", ".h", ".c")) or name.startswith(("tests", "bench", "build"))]
     install(python, wheel)
     place = run(python, "-c", EVERYTHING, cwd=python.parent).strip()

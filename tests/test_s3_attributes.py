@@ -71,6 +71,19 @@ def test_the_parts_of_a_multipart_object(s3: Harness) -> None:
     assert all(len(part["ChecksumCRC32"]) == 8 for part in parts["Parts"])
 
 
+def test_parts_show_the_checksum_of_the_objects_kind_only(s3: Harness) -> None:
+    client = s3.client()
+    upload = client.create_multipart_upload(Bucket="b01", Key="u")["UploadId"]
+    part = client.upload_part(Bucket="b01", Key="u", UploadId=upload, PartNumber=1, Body=b"data", ChecksumAlgorithm="SHA1")
+    client.complete_multipart_upload(Bucket="b01", Key="u", UploadId=upload, MultipartUpload={
+        "Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]})
+    found = client.get_object_attributes(Bucket="b01", Key="u", ObjectAttributes=ALL)  # type: ignore[arg-type]
+    (shown,) = found["ObjectParts"]["Parts"]
+    assert {name for name in shown if name.startswith("Checksum")} == {"ChecksumCRC64NVME"}
+    head = client.head_object(Bucket="b01", Key="u", PartNumber=1, ChecksumMode="ENABLED")
+    assert {name for name in head if name.startswith("Checksum")} == {"ChecksumCRC64NVME"}
+
+
 def test_parts_come_in_pages(s3: Harness) -> None:
     client = s3.client()
     numbers, marker, more = [], 0, True
@@ -87,12 +100,22 @@ def test_parts_come_in_pages(s3: Harness) -> None:
     assert b"<Part>" not in none
 
 
-@pytest.mark.parametrize("names", ["", "Size", "ETag,etag", ","])
+def test_a_number_of_parts_that_is_none_is_ignored(s3: Harness) -> None:
+    for number in ("-1", "x", "9" * 30, "1.5", ""):
+        assert attributes(s3, "m", "ObjectParts", x_amz_max_parts=number).body.count(b"<Part>") == 3
+
+
+@pytest.mark.parametrize("names", ["", ","])
+def test_no_attributes_are_refused(s3: Harness, names: str) -> None:
+    assert attributes(s3, "k", names).code == "InvalidRequest"
+
+
+@pytest.mark.parametrize("names", ["Size", "ETag,etag"])
 def test_unknown_attributes_are_refused(s3: Harness, names: str) -> None:
     assert attributes(s3, "k", names).code == "InvalidArgument"
 
 
-@pytest.mark.parametrize("name", ["x_amz_max_parts", "x_amz_part_number_marker"])
+@pytest.mark.parametrize("name", ["x_amz_part_number_marker"])
 @pytest.mark.parametrize("value", ["-1", "x", "9" * 30, "1.5"])
 def test_numbers_that_are_none_are_refused(s3: Harness, name: str, value: str) -> None:
     assert attributes(s3, "m", "ObjectParts", **{name: value}).code == "InvalidArgument"

@@ -74,6 +74,7 @@ def test_each_key_has_its_own_outcome(s3: Harness) -> None:
     "body",
     [
         b"<Delete/>", b"<Delete><Object/></Delete>", b"<Delete><Object><Key></Key></Object></Delete>", b"x", b"<Other/>",
+        b"<Delete><All/><Object><Key>a</Key></Object></Delete>", b"<Delete><Object><Key>a</Key><Now/></Object></Delete>",
         b"<Delete>" + b"<Object><Key>a</Key></Object>" * 1001 + b"</Delete>",
         b"<!DOCTYPE x [<!ENTITY e 'a'>]><Delete><Object><Key>&e;</Key></Object></Delete>",
     ],
@@ -117,9 +118,11 @@ def test_each_key_may_have_conditions(s3: Harness) -> None:
     found = client.delete_objects(Bucket="b01", Delete={"Objects": [
         {"Key": "a", "Size": 1, "LastModifiedTime": head["LastModified"], "ETag": head["ETag"]},
         {"Key": "b", "Size": 2}, {"Key": "c", "LastModifiedTime": 0}, {"Key": "d", "ETag": "other"}, {"Key": "none", "Size": 7},
+        {"Key": "gone", "ETag": "other"},
     ]})
     assert [each["Key"] for each in found["Deleted"]] == ["a", "none"]
-    assert [(each["Key"], each["Code"]) for each in found["Errors"]] == [(key, "PreconditionFailed") for key in "bcd"]
+    failed = [(key, "PreconditionFailed") for key in "bcd"]
+    assert [(each["Key"], each["Code"]) for each in found["Errors"]] == [*failed, ("gone", "NoSuchKey")]
     body = b"<Delete><Object><Key>b</Key><Size>x</Size></Object><Object><Key>c</Key></Object></Delete>"
     assert b"<Code>InvalidArgument</Code>" in delete(s3, body).body
     assert keys(s3) == ["b", "d"]

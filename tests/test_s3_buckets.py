@@ -225,3 +225,21 @@ def test_the_expected_owner_is_checked(s3: Harness) -> None:
     with pytest.raises(ClientError):
         client.delete_bucket(Bucket="abc", ExpectedBucketOwner="111122223333")
     client.head_bucket(Bucket="abc")
+
+
+def test_every_answer_about_a_bucket_has_its_arn(s3: Harness) -> None:
+    client: Any = s3.client()
+    arns = [client.create_bucket(Bucket="named")["BucketArn"], client.head_bucket(Bucket="named")["BucketArn"]]
+    arns += [each["BucketArn"] for each in client.list_buckets(Prefix="named")["Buckets"]]
+    assert arns == ["arn:aws:s3:::named"] * 3
+
+
+def test_a_location_that_is_named_and_empty_is_none(s3: Harness) -> None:
+    body = b"<CreateBucketConfiguration><LocationConstraint/></CreateBucketConfiguration>"
+    assert s3.ask("PUT", "/nowhere", body=body).code == "InvalidLocationConstraint"
+    assert s3.ask("PUT", "/nowhere", body=b"<CreateBucketConfiguration/>").status == 200
+
+
+def test_there_is_one_namespace(s3: Harness) -> None:
+    assert s3.ask("PUT", "/spaced", {"x-amz-bucket-namespace": "account-regional"}).code == "NotImplemented"
+    assert s3.ask("PUT", "/spaced", {"x-amz-bucket-namespace": "global"}).status == 200

@@ -126,12 +126,23 @@ def disowned(s3: Signer) -> Answer:
     return s3.ask("GET", "/b03?ownershipControls")
 
 
+def unblocked(s3: Signer) -> Answer:
+    s3.ask("DELETE", "/b01?publicAccessBlock")
+    return s3.ask("GET", "/b01?publicAccessBlock")
+
+
+def listed(headers: dict[str, str]) -> Ask:
+    """A new bucket in which lists count."""
+    return lambda s3: s3.ask("PUT", "/b02", {"x-amz-object-ownership": "ObjectWriter"} | headers)
+
+
 def full_of_configurations(s3: Harness) -> Answer:
     s3.store.contents["b01"].configs |= {f"metrics/{number}": "" for number in range(1000)}
     return s3.ask("PUT", "/b01?metrics&id=a", body=b"<MetricsConfiguration><Id>a</Id></MetricsConfiguration>")
 
 
 ACL = b"<AccessControlPolicy/>"
+LOCK = b"<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>"
 WAYS: dict[str, Ask] = {
     "AccessControlListNotSupported": ask("PUT", "/b01/k", b"x", x_amz_acl="public-read"),
     "AccessDenied": sent("GET", "/b01/k"),
@@ -149,12 +160,11 @@ WAYS: dict[str, Ask] = {
     "IncompleteBody": cut_short,
     "InvalidAccessKeyId": sent("GET", "/b01/k?AWSAccessKeyId=x&Signature=abc&Expires=99999999999"),
     "InvalidArgument": ask("GET", "/b01?max-keys=x"),
+    "InvalidBucketAclWithBlockPublicAccessError": listed({"x-amz-acl": "public-read"}),
+    "UnresolvableGrantByEmailAddress": listed({"x-amz-grant-read": "emailAddress=a@b"}),
     "InvalidBucketAclWithObjectOwnership": ask("PUT", "/b02", x_amz_acl="public-read"),
     "InvalidBucketName": ask("PUT", "/B02"),
-    "InvalidBucketState": ask(
-        "PUT", "/b01?object-lock",
-        b"<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>"
-    ),
+    "InvalidBucketState": ask("PUT", "/b01?object-lock", LOCK, content_md5=b64encode(md5(LOCK).digest()).decode()),
     "InvalidChunkSizeError": chunked(b"1\r\nx\r\n1\r\nx\r\n0\r\n\r\n", 2),
     "InvalidDigest": ask("PUT", "/b01/k", b"x", content_md5="x"),
     "InvalidEncryptionAlgorithmError": ask("PUT", "/b01/k", b"x", **{
@@ -197,7 +207,7 @@ WAYS: dict[str, Ask] = {
     "NoSuchCORSConfiguration": ask("GET", "/b01?cors"),
     "NoSuchKey": ask("GET", "/b01/none"),
     "NoSuchLifecycleConfiguration": ask("GET", "/b01?lifecycle"),
-    "NoSuchPublicAccessBlockConfiguration": ask("GET", "/b01?publicAccessBlock"),
+    "NoSuchPublicAccessBlockConfiguration": unblocked,
     "NoSuchObjectLockConfiguration": never_held,
     "NoSuchTagSet": ask("GET", "/b01?tagging"),
     "NoSuchUpload": ask("GET", "/b01/k?uploadId=x"),
@@ -219,6 +229,7 @@ INSIDE: dict[str, Inside] = {
     "BadRequest": transport(errors.BadRequest()),
     "ConditionalRequestConflict": fails(errors.ConditionalConflict()),
     "BucketAlreadyExists": owned_by_somebody,
+    "IdempotencyParameterMismatch": fails(errors.IdempotencyMismatch()),
     "InsufficientStorage": fails(errors.InsufficientStorage()),
     "InternalError": fails(errors.OutcomeUnknown()),
     "RequestHeaderSectionTooLarge": transport(errors.HeadTooLarge()),

@@ -176,11 +176,16 @@ def test_if_unmodified_since_holds_on_writes_too() -> None:
         condition(stored())
 
 
-def test_a_conditional_delete_of_nothing_succeeds() -> None:
-    condition = for_delete(Doom('"abc"', NOON, "1"))
+def test_a_conditional_delete_of_nothing_succeeds_unless_it_demands_an_etag() -> None:
+    condition = for_delete(Doom(None, NOON, "1"))
     condition(None)
     condition(stored())
     assert for_delete(Doom()) is always
+    for etag in ('"abc"', "*"):
+        condition = for_delete(Doom(etag))
+        condition(stored())
+        with pytest.raises(NoSuchKey):
+            condition(None)
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,25 @@ def test_a_thousand_rules_are_taken_and_one_more_is_not(s3: Harness) -> None:
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
+def move(*children: str, action: str = "Transition", to: str = "STANDARD_IA") -> str:
+    return f"<{action}>{''.join(children)}{to and f'<StorageClass>{to}</StorageClass>'}</{action}>"
+
+
+OLD = "NoncurrentVersionTransition"
+TRANSITIONS: dict[str, tuple[list[str], str]] = {
+    "to nowhere": ([move("<Days>30</Days>", to="")], "MalformedXML"),
+    "to an unknown class": ([move("<Days>30</Days>", to="TAPE")], "MalformedXML"),
+    "to the class of everything": ([move("<Days>30</Days>", to="STANDARD")], "MalformedXML"),
+    "without a time": ([move()], "MalformedXML"),
+    "with two times": ([move("<Days>30</Days><Date>2030-01-01</Date>")], "MalformedXML"),
+    "too early": ([move("<Days>29</Days>")], "InvalidArgument"),
+    "of old versions too early": ([move("<NoncurrentDays>29</NoncurrentDays>", action=OLD)], "InvalidArgument"),
+    "before it was there": ([move("<Days>-1</Days>", to="GLACIER")], "InvalidArgument"),
+    "after the end": (["<Expiration><Days>40</Days></Expiration>", move("<Days>40</Days>")], "InvalidArgument"),
+    "twice": ([move("<Days>30</Days>"), move("<Days>60</Days>")], "InvalidRequest"),
+    "by days and date": ([move("<Days>30</Days>"), move("<Date>2030-01-01</Date>", to="GLACIER")], "InvalidRequest"),
+    "by date": ([move("<Date>2030-01-01</Date>")], "NotImplemented"),
+}
 BAD: dict[str, tuple[str, str]] = {
     "no rule": ("", "MalformedXML"),
     "no filter": (rule(ON, EXPIRES), "MalformedXML"),
@@ -204,6 +223,7 @@ BAD: dict[str, tuple[str, str]] = {
         rule(ON, ALL, EXPIRES, "<NoncurrentVersionTransition><NoncurrentDays>1</NoncurrentDays>"
              "<StorageClass>GLACIER</StorageClass></NoncurrentVersionTransition>"), "NotImplemented",
     ),
+    **{f"a transition {what}": (rule(ON, ALL, *actions), code) for what, (actions, code) in TRANSITIONS.items()},
 }
 
 

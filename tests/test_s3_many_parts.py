@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from abixio.config import Config
+from abixio.message import finished
 from abixio.s3.service import S3Service
 from abixio.s3.xml import parse
 from tests.s3_harness import ENDPOINT, Answer, Signer, read
@@ -42,7 +43,8 @@ async def test_ten_thousand_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
         async def ask(method: str, target: str, body: bytes = b"", status: int = 200, **headers: str) -> Answer:
             asker.ask(method, target, {name.replace("_", "-"): value for name, value in headers.items()}, body)
-            answer = await read(await service(asker.made))
+            made = service(asker.made)
+            answer = await read(await finished(made))
             assert answer.status == status, answer.body
             return answer
 

@@ -265,7 +265,7 @@ def test_without_a_checksum_of_the_client_the_object_has_the_default_one(s3: Har
     assert not any("checksum" in name for name in made.headers)
     id = parse(made.body).text("UploadId") or ""
     first = s3.ask("PUT", f"/b01/k?partNumber=1&uploadId={id}", body=BIG)
-    assert first.headers["x-amz-checksum-crc64nvme"] == b64encode(crc64nvme(BIG).to_bytes(8, "big")).decode()
+    assert not any("checksum" in name for name in first.headers)
     sent = {"x-amz-checksum-crc32": b64encode(crc32(b"end").to_bytes(4, "big")).decode()}
     second = s3.ask("PUT", f"/b01/k?partNumber=2&uploadId={id}", sent, b"end")
     assert {name: value for name, value in second.headers.items() if "checksum" in name} == sent

@@ -78,11 +78,29 @@ def test_two_sub_resources_conflict() -> None:
     assert "acl, tagging" in caught.value.message
 
 
-@pytest.mark.parametrize("query", [["partNumber"], ["uploadId"]])
-def test_half_an_upload_part_is_no_put(query: list[str]) -> None:
+@pytest.mark.parametrize(("name", "code"), [("partNumber", "InvalidArgument"), ("uploadId", "MethodNotAllowed")])
+def test_half_an_upload_part_is_no_put(name: str, code: str) -> None:
     with pytest.raises(S3Error) as caught:
-        route("PUT", "b", "k", query, False)
-    assert caught.value.code == "InvalidArgument"
+        route("PUT", "b", "k", [name], False)
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize(("method", "name"), [("GET", "uploads"), ("GET", "versions"), ("PUT", "versioning"), ("POST", "delete")])
+def test_what_is_said_of_buckets_is_not_said_of_keys(method: str, name: str) -> None:
+    with pytest.raises(S3Error) as caught:
+        route(method, "b", "k", [name], False)
+    assert (caught.value.code, caught.value.message) == (
+        "InvalidRequest", f"Key is not expected for the {method} method ?{name} subresource")
+
+
+@pytest.mark.parametrize(("method", "query", "code"), [
+    ("GET", [], "InvalidArgument"), ("HEAD", [], "InvalidArgument"), ("DELETE", ["tagging"], "InvalidArgument"),
+    ("POST", ["uploadId"], "InvalidArgument"), ("POST", [], "MethodNotAllowed"),
+])
+def test_only_copies_have_a_source(method: str, query: list[str], code: str) -> None:
+    with pytest.raises(S3Error) as caught:
+        route(method, "b", "k", query, True)
+    assert caught.value.code == code
 
 
 def test_unknown_parameters_do_not_matter() -> None:

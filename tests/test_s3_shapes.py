@@ -31,6 +31,7 @@ ENCRYPTION: Any = {
     "ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": "aws/s3"}, "BucketKeyEnabled": True,
     "BlockedEncryptionTypes": {"EncryptionType": ["NONE"]},
 }
+ARN = "arn:aws:kms:us-east-1:111122223333:key/aws/s3"
 METRICS: Any = {"Id": "x", "Filter": FILTER}
 ANALYTICS: Any = {"Id": "x", "Filter": FILTER, "StorageClassAnalysis": {}}
 TIERING: Any = {"Id": "x", "Filter": FILTER, "Status": "Enabled", "Tierings": [{"Days": 90, "AccessTier": "ARCHIVE_ACCESS"}]}
@@ -72,9 +73,11 @@ EXTRA: dict[str, dict[str, Any]] = {
     "ListObjectVersions": {"MaxKeys": 1, "Delimiter": "/"},
     "ListParts": {"MaxParts": 1},
     "PutBucketAcl": {"ACL": "private"},
+    "RenameObject": {"Key": "renamed", "RenameSource": "k"},
     "PutObject": {"Body": b"data", "ChecksumAlgorithm": "CRC64NVME", "StorageClass": "GLACIER"},
     "PutObjectAcl": {"ACL": "private"},
     "RestoreObject": {"Key": "z/1"},
+    "UpdateObjectEncryption": {"Key": "e", "ObjectEncryption": {"SSEKMS": {"KMSKeyArn": ARN}}},
     "UploadPart": {"Body": b"data", "ChecksumAlgorithm": "CRC32"},
     "UploadPartCopy": {"CopySource": "b01/k"},
     "GetObjectLegalHold": {"Bucket": "lock"},
@@ -138,6 +141,7 @@ def s3() -> Iterator[Harness]:
         client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": rules})
     client.put_public_access_block(Bucket="b01", PublicAccessBlockConfiguration={"BlockPublicAcls": True})
     client.put_bucket_accelerate_configuration(Bucket="b01", AccelerateConfiguration={"Status": "Suspended"})
+    client.put_object(Bucket="b01", Key="e", Body=b"data")
     for key in ("m", "k", "z/open"):
         upload = client.create_multipart_upload(Bucket="b01", Key=key, ChecksumAlgorithm="CRC32")["UploadId"]
         sent = [part(client, key, upload, n) for n in (1, 2)]

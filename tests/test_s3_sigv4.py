@@ -258,7 +258,8 @@ def test_the_payload_hash_is_part_of_the_signature() -> None:
         ("host;", "host;host;", "AuthorizationHeaderMalformed", "SignedHeaders"),
         ("host;", ";host;", "AuthorizationHeaderMalformed", "SignedHeaders"),
         ("AWS4-HMAC-SHA256 ", "Bearer ", "InvalidArgument", "Unsupported Authorization Type"),
-        ("AWS4-HMAC-SHA256 ", "AWS ", "InvalidRequest", "Please use AWS4-HMAC-SHA256"),
+        ("AWS4-HMAC-SHA256 ", "AWS x:", "InvalidRequest", "Please use AWS4-HMAC-SHA256"),
+        ("AWS4-HMAC-SHA256 ", "AWS ", "InvalidArgument", "Expected AwsAccessKeyId:signature"),
         ("AWS4-HMAC-SHA256 ", "AWS4-ECDSA-P256-SHA256 ", "InvalidRequest", "Please use AWS4-HMAC-SHA256"),
         ("Credential=", "x,Credential=", "AuthorizationHeaderMalformed", "more than Credential"),
         ("Signature=", "Signature=0,Signature=", "AuthorizationHeaderMalformed", "more than Credential"),
@@ -460,8 +461,9 @@ def test_a_payload_hash_that_is_not_signed_is_still_checked_against_the_body() -
 
 # ---- other ways to come ----------------------------------------------------------------------------------------------
 def test_a_request_without_a_signature_is_denied() -> None:
-    error = refused(request("GET", "/bucket/key", {"Host": HOST}))
-    assert (error.code, error.status) == ("AccessDenied", 403)
+    for headers in ({}, {"Authorization": ""}):
+        error = refused(request("GET", "/bucket/key", {"Host": HOST, **headers}))
+        assert (error.code, error.status) == ("AccessDenied", 403)
 
 
 @pytest.mark.parametrize("query", ["X-Amz-Algorithm=AWS4-HMAC-SHA256", "Signature=x&AWSAccessKeyId=y"])

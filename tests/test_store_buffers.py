@@ -9,18 +9,19 @@ import pytest
 from abixio.config import MIB
 from abixio.errors import Overloaded
 from abixio.store import buffers
-from abixio.store.buffers import KEPT, RESERVE_SHARE, SMALL, BufferPool, Rooms, StripeBuffer
+from abixio.store.buffers import KEPT, RESERVE_SHARE, SCRAPS_SHARE, SMALL, BufferPool, Rooms, StripeBuffer
 from abixio.store.layout import STRIPE_BUFFER
 
 
 def room(large: int) -> int:
     """The budget in which so many large buffers fit."""
-    return STRIPE_BUFFER if large == 1 else -(-large * STRIPE_BUFFER * RESERVE_SHARE // (RESERVE_SHARE - 1))
+    common = 1 - 2 / RESERVE_SHARE - 1 / SCRAPS_SHARE
+    return STRIPE_BUFFER if large == 1 else int(large * STRIPE_BUFFER / common) + 4
 
 
 async def exhaust(pool: BufferPool) -> list[StripeBuffer]:
     """Take all that is for small buffers alone."""
-    return [await pool.acquire(min(SMALL, pool.reserve - at)) for at in range(0, pool.reserve, SMALL)]
+    return [await pool.acquire(min(SMALL, pool.small.most - at)) for at in range(0, pool.small.most, SMALL)]
 
 
 async def back(pool: BufferPool) -> None:
@@ -37,7 +38,7 @@ async def test_a_buffer_is_as_large_as_asked_and_comes_back() -> None:
         buffer = await pool.acquire(size)
         assert len(buffer.view) >= size
         buffer.view[:] = bytes(len(buffer.view))
-        assert pool.out == (size if size <= SMALL else STRIPE_BUFFER)
+        assert pool.out == len(buffer.view) < max(size + 1, 2 * size + MIB // 16)
         buffer.drop()
         assert pool.out == 0
 
@@ -47,7 +48,7 @@ async def test_the_last_user_gives_a_buffer_back() -> None:
     buffer = await pool.acquire(MIB)
     buffer.hold()
     buffer.drop()
-    assert pool.out == STRIPE_BUFFER
+    assert pool.out == len(buffer.view)
     buffer.drop()
     assert pool.out == 0
 
@@ -73,10 +74,50 @@ async def test_two_borrowers_never_share_memory() -> None:
 
 
 async def test_only_some_buffers_are_kept_when_all_are_back() -> None:
-    pool = BufferPool(room(KEPT + 3))
-    for buffer in [await pool.acquire(STRIPE_BUFFER) for _ in range(KEPT + 3)]:
+    pool = BufferPool(room(10))
+    for buffer in [await pool.acquire(size) for size in (STRIPE_BUFFER, MIB) for _ in range(8)]:
         buffer.drop()
-    assert len(pool._free) == KEPT
+    assert KEPT - STRIPE_BUFFER <= pool._idle() <= KEPT
+
+
+async def test_free_buffers_of_other_sizes_count_in_the_budget() -> None:
+    pool = BufferPool(room(4))
+    held = await pool.acquire(1)
+    for buffer in [await pool.acquire(4 * MIB) for _ in range(7)]:
+        buffer.drop()
+    assert pool._idle() >= 28 * MIB
+    large = [await pool.acquire(STRIPE_BUFFER) for _ in range(4)]
+    assert pool.out + pool._idle() <= pool.budget
+    for buffer in [held, *large]:
+        buffer.drop()
+
+
+async def test_bodies_of_one_stripe_have_a_share_that_longer_ones_cannot_take() -> None:
+    pool = BufferPool(512 * MIB)
+    slow = [await pool.acquire(4 * MIB + 1) for _ in range(pool.common.most // (4 * MIB + MIB // 16))]
+    waiter = asyncio.create_task(pool.acquire(4 * MIB + 1))
+    await asyncio.sleep(0)
+    assert len(slow) > 80
+    assert not waiter.done()
+    short = [await asyncio.wait_for(pool.acquire(MIB, short=True), 1) for _ in range(60)]
+    assert pool.out <= pool.budget
+    assert not waiter.done()
+    for buffer in slow + short:
+        buffer.drop()
+    (await waiter).drop()
+    assert (pool.out, pool.waiting) == (0, 0)
+
+
+async def test_scraps_count_until_their_last_view_is_gone_and_are_refused_beyond_their_share() -> None:
+    pool = BufferPool(64 * MIB)
+    scraps = [pool.scrap(MIB) for _ in range(4)]
+    assert pool.scrap(1) is None
+    part = scraps[0][5:7]  # type: ignore[index]
+    scraps.clear()
+    assert pool.scraps.out == MIB
+    del part
+    assert pool.scraps.out == 0
+    assert pool.scrap(1) is not None
 
 
 async def test_who_comes_over_budget_waits_for_memory_to_come_back() -> None:
@@ -114,11 +155,11 @@ async def test_waiters_are_served_in_order_and_small_ones_do_not_overtake() -> N
 async def test_large_ones_leave_room_for_small_ones_within_the_budget() -> None:
     pool = BufferPool(512 * MIB)
     large: list[StripeBuffer] = []
-    while pool.budget - pool.reserve - pool.out >= STRIPE_BUFFER:
+    while pool.common.most - pool.common.out >= STRIPE_BUFFER:
         large.append(await pool.acquire(STRIPE_BUFFER))
     waiter = asyncio.create_task(pool.acquire(STRIPE_BUFFER))
     await asyncio.sleep(0)
-    small = [await asyncio.wait_for(pool.acquire(SMALL), 1) for _ in range(pool.reserve // SMALL)]
+    small = [await asyncio.wait_for(pool.acquire(SMALL), 1) for _ in range(pool.small.most // SMALL)]
     assert len(small) == 256
     assert pool.out <= pool.budget
     assert not waiter.done()

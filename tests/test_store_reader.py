@@ -494,3 +494,113 @@ async def test_small_files_are_prepared_by_the_job_that_opens_them() -> None:
         assert b"".join([bytes(piece) async for piece in opened.stream(0, reader.EAGER)]) == noise(reader.EAGER)
         assert not r.volumes[0].calls
         await opened.aclose()
+
+
+# ---- without a thread ------------------------------------------------------------------------------------------------
+def peeking(r: Rig) -> Rig:
+    for volume in r.volumes:
+        volume.peeks = True
+    return r
+
+
+def opened(r: Rig) -> list[str]:
+    return [call for volume in r.volumes for call in volume.calls if call == "open_shard"]
+
+
+@pytest.mark.parametrize(("n", "ftt"), [(1, 0), (2, 1), (4, 1), (6, 2)])
+async def test_small_files_in_memory_are_read_on_the_loop_into_one_piece(n: int, ftt: int) -> None:
+    async with rig(n) as r:
+        size = min(stripe_size(peeking(r).layout(ftt)), reader.EAGER) - 5
+        stored = await r.put(noise(size), ftt)
+        assert await r.get(stored) == noise(size)
+        assert await r.get(stored, 7, size - 9) == noise(size - 9, 7)
+        assert not opened(r)
+        one = await open_reader(r.pool, stored.record, stored.rows)
+        assert [len(piece) async for piece in one.stream(0, size)] == [size]
+        assert r.pool.buffers.scraps.out == size
+        await one.aclose()
+        del one
+        assert r.pool.buffers.scraps.out == 0
+
+
+@pytest.mark.parametrize("harm", [bit_flipped, footer_torn, sums_of_another_slot, shard_gone])
+async def test_a_small_file_that_is_not_good_is_made_good_and_reported_as_ever(harm: Callable[[Rig, Stored, int], None]) -> None:
+    async with rig(4) as r:
+        stored = await peeking(r).put(noise(150_000), 1)
+        slot = stored.record.layout.slots[1]  # type: ignore[union-attr]
+        harm(r, stored, slot)
+        assert await r.get(stored) == noise(150_000)
+        assert opened(r)
+        assert reported(r) == {slot}
+
+
+async def test_a_small_file_that_is_not_in_memory_or_on_a_slow_volume_is_left_to_a_thread() -> None:
+    async with rig(3) as r:
+        stored = await peeking(r).put(noise(150_000), 1)
+        r.volumes[1].cold = True
+        assert await r.get(stored) == noise(150_000)
+        assert opened(r)
+        r.volumes[1].cold = False
+        r.volumes[1].calls.clear()
+        r.pool.lanes[1].well = False  # type: ignore[union-attr]
+        assert await r.get(stored) == noise(150_000)
+        assert not r.volumes[1].calls
+        r.pool.lanes[1].well = True  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("n", "ftt"), [(2, 1), (3, 1), (4, 1), (6, 2)])
+async def test_a_small_file_is_rebuilt_on_the_loop_where_volumes_are_down(n: int, ftt: int) -> None:
+    async with rig(n) as r:
+        size = min(stripe_size(peeking(r).layout(ftt)), reader.EAGER) - 5
+        stored = await r.put(noise(size), ftt)
+        slots = stored.record.layout.slots  # type: ignore[union-attr]
+        for lost in itertools.combinations(slots, ftt):
+            lanes = list(r.pool.lanes)
+            for slot in lost:
+                r.lose(slot)
+            assert await r.get(stored) == noise(size)
+            assert not opened(r)
+            r.pool.lanes[:] = lanes
+        for slot in slots[: ftt + 1]:
+            r.pool.lanes[slot] = None
+        with pytest.raises(DataLost):
+            await r.get(stored)
+        r.pool.lanes[:] = lanes
+
+
+async def test_small_files_are_mapped_when_too_many_clients_do_not_read_their_answers() -> None:
+    async with rig(3) as r:
+        size = stripe_size(peeking(r).layout(1))
+        stored = await r.put(noise(size), 1)
+        slow: list[object] = []
+        while not opened(r):
+            one = await open_reader(r.pool, stored.record, stored.rows)
+            slow += [piece async for piece in one.stream(0, size)]
+            await one.aclose()
+        assert r.pool.buffers.scraps.out <= r.pool.buffers.scraps.most
+        assert len(slow) * size > r.pool.buffers.scraps.most
+        slow.clear()
+        del one
+        assert r.pool.buffers.scraps.out == 0
+
+
+# ---- several stripes in one job --------------------------------------------------------------------------------------
+async def test_a_stream_is_prepared_in_longer_and_longer_jobs_unless_that_takes_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[int] = []
+    prepare = reader._read
+
+    def counted(source: reader.Decoder, run: list[reader._Step], room: memoryview) -> list[memoryview] | None:
+        runs.append(len(run))
+        return prepare(source, run, room)
+
+    monkeypatch.setattr(reader, "_read", counted)
+    async with rig(3) as r:
+        full = stripe_size(r.layout(1))
+        monkeypatch.setattr(reader, "AHEAD", 4 * full)
+        stored = await r.put(noise(20 * full), 1)
+        assert await r.get(stored) == noise(20 * full)
+        assert runs == [1, 1, 3, 4, 4, 4, 3]
+        runs.clear()
+        r.lose(stored.record.layout.slots[0])  # type: ignore[union-attr]
+        assert await r.get(stored) == noise(20 * full)
+        assert runs == 20 * [1]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from abixio.errors import DataLost
-from abixio.store.record import Layout, Record, pack
-from abixio.store.resolve import Fate, View
+from abixio.store.record import PAIRED, Layout, Record, pack
+from abixio.store.resolve import Fate, View, same_content
 from abixio.volume.interface import Row, RowId, State
 
 SPACE = b"s" * 16
@@ -86,3 +87,11 @@ def test_versions_come_newest_first_with_their_copies() -> None:
     assert view.newest_seq == 7
     assert view.highest_m == 1
     assert view.vouching == 2
+
+
+def test_another_layout_of_a_renamed_object_shows_the_same() -> None:
+    layout = Layout(3, 1, (0, 1, 2, 3), 65536)
+    renamed = Record("object", SPACE, b"k", 5, 3, layout=layout, pair=b"old", incompat=(PAIRED,), size=7)
+    again = replace(renamed, rev=9, w=4, top=2, layout=Layout(2, 2, (0, 1, 2, 3), 65536), pair=b"", incompat=())
+    assert same_content(again, renamed)
+    assert not same_content(replace(again, size=8), renamed)

@@ -465,7 +465,7 @@ async def test_a_hung_volume_keeps_the_memory_of_one_write_at_most(monkeypatch: 
     async with rig(4, budget=16 * STRIPE_BUFFER) as r:
         hung = Hung(r.volumes[1], "write")
         uploads = await asyncio.gather(*(r.receive(noise(FILE), 1) for _ in range(4)))
-        await until(lambda: r.pool.buffers.out == STRIPE_BUFFER)
+        await until(lambda: r.pool.buffers.out == 4 * r.chunk)
         hung.go.set()
         for received in uploads:
             await received.discard()

@@ -12,7 +12,7 @@ import pytest
 from blake3 import blake3
 from xxhash import xxh3_64_intdigest
 
-from abixio.errors import ShardCorrupt, ShardMissing, VolumeError, VolumeFull, VolumeReadOnly, VolumeUnusable
+from abixio.errors import ShardCorrupt, ShardMissing, VolumeError, VolumeFull, VolumeReadOnly, VolumeUnusable, WouldBlock
 from abixio.volume import names, shardfile
 from abixio.volume.local import LocalVolume
 from tests.volume_contract import checksums, store_shard, write_id
@@ -242,3 +242,56 @@ def test_without_durability_nothing_is_synced_until_the_barrier(volume: LocalVol
 def test_the_trailer_is_104_bytes() -> None:
     assert shardfile.TRAILER_BYTES == 104
     assert len(shardfile.footer(NAME, 1, checksums(b"x"), b"12345678", bytes(32))) == 7 + 8 + 8 + 104
+
+
+# ---- read at once ----------------------------------------------------------------------------------------------------
+@pytest.fixture
+def plain(tmp_path: Path) -> Iterator[LocalVolume]:
+    """On the real operating system."""
+    volume = LocalVolume.open(formatted(tmp_path / "plain"))
+    yield volume
+    volume.close()
+
+
+@pytest.mark.parametrize("size", [0, 1, 65536, 200_001])
+def test_a_shard_in_the_page_cache_is_read_into_the_callers_memory(plain: LocalVolume, size: int) -> None:
+    data, room = os.urandom(size), memoryview(bytearray(size))
+    store_shard(plain, NAME, data, b"record")
+    shard = plain.peek_shard(NAME, room)
+    assert shard.view == room == data
+    assert (shard.blake3, shard.record) == (blake3(data).digest(), b"record")
+    assert shard.checksums.tobytes() == checksums(data)
+
+
+@pytest.mark.parametrize("size", [1, 65536])
+def test_a_flipped_bit_in_the_footer_is_found_when_it_is_read_at_once(plain: LocalVolume, size: int) -> None:
+    store_shard(plain, NAME, os.urandom(size), b"some record")
+    good = path_of(plain).read_bytes()
+    for at in range(size, len(good)):
+        path_of(plain).write_bytes(good[:at] + bytes([good[at] ^ 0x10]) + good[at + 1 :])
+        with pytest.raises(ShardCorrupt):
+            plain.peek_shard(NAME, memoryview(bytearray(size)))
+
+
+@pytest.mark.parametrize("room", [0, 9_999, 10_001, 20_000])
+def test_a_shard_of_another_length_is_not_read_at_once(plain: LocalVolume, room: int) -> None:
+    store_shard(plain, NAME, os.urandom(10_000))
+    with pytest.raises((WouldBlock, ShardCorrupt)):
+        plain.peek_shard(NAME, memoryview(bytearray(room)))
+
+
+def test_what_is_not_in_memory_is_not_waited_for(plain: LocalVolume) -> None:
+    with pytest.raises(WouldBlock):
+        plain.peek_shard(NAME, memoryview(bytearray(1)))
+    store_shard(plain, NAME, os.urandom(200_000))
+    with path_of(plain).open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    with pytest.raises(WouldBlock):
+        plain.peek_shard(NAME, memoryview(bytearray(200_000)))
+
+
+def test_a_record_too_long_for_the_first_look_is_left_to_who_may_wait(plain: LocalVolume) -> None:
+    store_shard(plain, NAME, b"data", bytes(5000))
+    with pytest.raises(WouldBlock):
+        plain.peek_shard(NAME, memoryview(bytearray(4)))

@@ -74,6 +74,25 @@ class VolumeContract:
             apply(volume, [insert(row_id(seq=seq, rev=rev))])
         assert [(row.id.seq, row.id.rev) for row in volume.rows(SPACE, b"key")] == ids[::-1]
 
+    def test_the_newest_row_comes_with_its_shard_where_it_is_asked_for(self, volume: Volume) -> None:
+        assert volume.newest(SPACE, b"key", True) is None
+        apply(volume, listed(row_id(seq=5), b"five", shards=(write_id(5),), inline=b"shard five"))
+        apply(volume, listed(row_id(seq=7), b"seven", shards=(write_id(7),), inline=b"shard seven"))
+        apply(volume, listed(row_id(b"kez", seq=9), b"nine"))
+        newest = volume.rows(SPACE, b"key")[0]
+        assert newest.record == b"seven"
+        assert volume.newest(SPACE, b"key", True) == (newest, b"shard seven")
+        assert volume.newest(SPACE, b"key", False) == (newest, None)
+        assert volume.newest(SPACE, b"kez", True) == (volume.rows(SPACE, b"kez")[0], None)
+
+    def test_the_stamp_is_the_same_as_long_as_nothing_is_committed(self, volume: Volume) -> None:
+        apply(volume, listed(row_id()))
+        before = volume.stamp()
+        volume.rows(SPACE, b"key")
+        assert volume.stamp() == before
+        apply(volume, [Mark(row_id(), State.COMMITTED)])
+        assert before is None or volume.stamp() not in (before, None)
+
     def test_keys_and_spaces_are_told_apart_byte_by_byte(self, volume: Volume) -> None:
         keys = [b"a", b"a/", b"a/b", b"a\0", b"A", b"..", b"a//b", "ä".encode(), b"x" * 1024, b"x" * 1023, b"%", b"\xff"]
         for seq, key in enumerate(keys, 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -64,6 +65,9 @@ class FaultyFiles(Files):
     def pread(self, fd: int, length: int, offset: int) -> bytes:
         self._call("pread", length)
         return super().pread(fd, length, offset)
+
+    def read_now(self, path: str, buffers: Sequence[bytearray | memoryview]) -> int:
+        raise BlockingIOError(errno.EAGAIN, "files are opened here, so that it can fail", path)
 
     def read_uncached(self, path: str) -> None:
         self._call("read_uncached", path)

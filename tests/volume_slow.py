@@ -6,6 +6,7 @@ does when it is not.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import threading
@@ -74,6 +75,9 @@ class SlowFiles(Files):
     def pread(self, fd: int, length: int, offset: int) -> bytes:
         self.sleeper.nap()
         return super().pread(fd, length, offset)
+
+    def read_now(self, path: str, buffers: Sequence[bytearray | memoryview]) -> int:
+        raise BlockingIOError(errno.EAGAIN, "nothing of a slow disk is in memory", path)
 
     def read_uncached(self, path: str) -> None:
         self.sleeper.nap()

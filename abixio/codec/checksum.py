@@ -8,10 +8,12 @@ The last block of a shard may be short; it is hashed as long as it is. A shard o
 from __future__ import annotations
 
 import struct
+import sys
 from typing import Final
 
 from xxhash import xxh3_64_intdigest
 
+from abixio import _blocks
 from abixio.message import Buffer
 
 BLOCK: Final = 65536
@@ -19,6 +21,11 @@ BLOCK: Final = 65536
 SUM: Final = 8
 """Bytes of one sum."""
 _WORD: Final = (1 << 64) - 1
+
+
+NATIVE: Final = _blocks.available() and sys.byteorder == "little"
+"""All blocks of a slice are hashed in one C call without the GIL. Where not, one by one in Python: the same sums, but for
+0.3 ms per 4 MiB the event loop has to wait."""
 
 
 def block_seed(write_id: bytes, part: int, slot: int) -> int:
@@ -38,10 +45,11 @@ def block_sums(view: Buffer, seed: int, first_block: int = 0) -> bytes:
 
     A shard that comes chunk by chunk is hashed chunk by chunk, as long as all but the last are whole blocks.
     """
-    # xxhash keeps the GIL for 64 KiB: 3 us. Dropping it here for each block would let a busy event loop hold this thread
-    # up for a switch interval (5 ms) per block.
+    seed = (seed + first_block) & _WORD
+    if NATIVE:
+        return _blocks.sums(view, seed)
     data = memoryview(view)
-    starts = enumerate(range(0, len(data), BLOCK), seed + first_block)
+    starts = enumerate(range(0, len(data), BLOCK), seed)
     sums = [xxh3_64_intdigest(data[at : at + BLOCK], block & _WORD) for block, at in starts]
     return struct.pack(f"<{len(sums)}Q", *sums)
 
@@ -54,6 +62,10 @@ def check_blocks(view: Buffer, sums: memoryview, seed: int, first_block: int, la
     data = memoryview(view)
     if len(sums) != block_count(len(data)) or not 0 <= first_block <= last_block <= len(sums):
         raise ValueError(f"blocks {first_block} to {last_block} of {len(sums)} sums for {len(data)} bytes")
+    if NATIVE:
+        few = data[first_block * BLOCK : last_block * BLOCK]
+        bad = _blocks.first_bad(few, sums[first_block:last_block], (seed + first_block) & _WORD)
+        return None if bad is None else first_block + bad
     for block in range(first_block, last_block):
         if xxh3_64_intdigest(data[block * BLOCK : (block + 1) * BLOCK], (seed + block) & _WORD) != sums[block]:
             return block

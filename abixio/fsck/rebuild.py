@@ -123,7 +123,8 @@ class _Rebuild:
             own = target.old_row(version.id)
             shard: bytes | bool = own is not None
             if in_files:
-                addressed = own is not None or any(row.to >> target.slot & 1 for row in copies)
+                # (Of a rename its files are none: they were there before, and its other row would lack such a copy.)
+                addressed = own is not None or (not version.record.pair and any(row.to >> target.slot & 1 for row in copies))
                 shard = addressed and target.shard(version.record, None)
             elif version.record.kind in DATA_KINDS:
                 shard = own is not None and target.shard(version.record, {})

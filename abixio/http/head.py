@@ -13,6 +13,7 @@ from typing import Final
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
 
+from abixio._http import Collector
 from abixio.errors import BadRequest, HeadTooLarge, UnsupportedExpectation
 from abixio.http.limits import Limits
 
@@ -41,32 +42,27 @@ class Head:
     """The client waits for `100 Continue` before it sends the body."""
 
 
-class _Collector:
-    """Takes what the parser finds."""
-
-    __slots__ = ("headers", "target", "whole")
+class _Spare:
+    """A parser that waits for the next head, of whatever connection. To make one takes as long as to parse with it, and one that
+    has read a head without a body, behind which the connection lives on, is as it was before."""
 
     def __init__(self) -> None:
-        self.target = b""
-        self.headers: dict[str, str] = {}
-        self.whole = False
+        self._kept: tuple[HttpRequestParser, Collector] | None = None
 
-    def on_url(self, target: bytes) -> None:
-        self.target += target
+    def take(self) -> tuple[HttpRequestParser, Collector]:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            return kept
+        collector = Collector(_SINGLE)
+        return HttpRequestParser(collector), collector
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        key = name.decode("latin-1").lower()
-        text = value.decode("latin-1").strip(" \t")
-        present = self.headers.get(key)
-        if present is None:
-            self.headers[key] = text
-        elif key in _SINGLE:
-            raise BadRequest(f"more than one {key} header")
-        else:
-            self.headers[key] = f"{present},{text}"
+    def give_back(self, parser: HttpRequestParser, collector: Collector) -> None:
+        """To be called with one that is as it was before."""
+        collector.reset()
+        self._kept = parser, collector
 
-    def on_headers_complete(self) -> None:
-        self.whole = True
+
+_spare: Final = _Spare()
 
 
 def parse_head(raw: bytes, limits: Limits) -> Head:
@@ -75,12 +71,13 @@ def parse_head(raw: bytes, limits: Limits) -> Head:
         raise HeadTooLarge(f"a request head of more than {limits.head_bytes} bytes")
     if raw.count(b"\n") - 2 > limits.header_lines:
         raise HeadTooLarge(f"more than {limits.header_lines} header lines")
-    collector = _Collector()
-    parser = HttpRequestParser(collector)
-    _feed(parser, raw)
+    parser, collector = _spare.take()
+    plain = _feed(parser, raw)
     method, target, headers = parser.get_method(), collector.target, collector.headers
     if not collector.whole:
         raise BadRequest("the head ends before its end")
+    if plain and collector.ended and "connection" not in headers and "upgrade" not in headers and parser.should_keep_alive():
+        _spare.give_back(parser, collector)
     if len(target) > limits.target_bytes:
         raise HeadTooLarge(f"a request target of more than {limits.target_bytes} bytes")
     modern = _modern(raw, len(method) + 1 + len(target))
@@ -98,12 +95,14 @@ def parse_head(raw: bytes, limits: Limits) -> Head:
     return Head(method.decode("ascii"), target, headers, length, keep_alive, modern, expects)
 
 
-def _feed(parser: HttpRequestParser, raw: bytes) -> None:
+def _feed(parser: HttpRequestParser, raw: bytes) -> bool:
+    """False when the parser is of no further use."""
     try:
         parser.feed_data(raw)
+        return True
     except HttpParserUpgrade:
         # CONNECT, and offers to speak another protocol, which a server is free to ignore: the head was read to its end.
-        pass
+        return False
     except HttpParserError as error:
         if isinstance(error, HttpParserCallbackError) and error.__context__ is not None:
             raise error.__context__ from None

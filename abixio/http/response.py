@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final
 
+from abixio.message import ID, Repeated
+
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-_STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
-_KEEP: Final = "Connection: keep-alive\r\n"
-_CLOSE: Final = "Connection: close\r\n"
+_STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_KEEP: Final = b"Connection: keep-alive\r\n"
+_CLOSE: Final = b"Connection: close\r\n"
 
 
 class _Clock:
@@ -21,13 +23,13 @@ class _Clock:
 
     def __init__(self) -> None:
         self._second = -1
-        self._line = ""
+        self._line = b""
 
-    def line(self) -> str:
+    def line(self) -> bytes:
         second = int(time.time())
         if second != self._second:
             self._second = second
-            self._line = f"Date: {formatdate(second, usegmt=True)}\r\n"
+            self._line = f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
         return self._line
 
 
@@ -49,21 +51,35 @@ def render_head(
     """
     if status < 200:
         raise ValueError(f"{status} is no final status")
-    lines = [f"{name}: {value}\r\n" for name, value in headers]
-    expected = len(lines) + 2
-    if length is not None:
-        lines.append(f"Content-Length: {length}\r\n")
-        expected += 1
+    rest = [] if length is None else [("Content-Length", str(length))]
     if close or keep:
-        lines.append(_CLOSE if close else _KEEP)
-        expected += 1
-    head = f"{_STATUS_LINES.get(status) or _unnamed(status)}{_clock.line()}{''.join(lines)}"
-    if head.count("\n") != expected or head.count("\r") != expected or "\0" in head:
+        rest.append(("Connection", "close" if close else "keep-alive"))
+    return b"".join((status_line(status), _clock.line(), header_lines([*headers, *rest]), b"\r\n"))
+
+
+def header_lines(headers: Collection[tuple[str, str]]) -> bytes:
+    """Those lines of a head. ValueError as for `render_head`."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    if lines.count("\n") != len(headers) or lines.count("\r") != len(headers) or "\0" in lines:
         raise ValueError("a response header holds CR, LF or NUL")
     try:
-        return head.encode("latin-1") + b"\r\n"
+        return lines.encode("latin-1")
     except UnicodeEncodeError:
-        return b"\n".join(_encode(line) for line in head.split("\n")) + b"\r\n"
+        return b"\n".join(_encode(line) for line in lines.split("\n"))
+
+
+def render_again(answer: Repeated, *, close: bool, keep: bool) -> bytes:
+    """The head of `answer.response()`, whose lines are made once. As often as it is given its body has the same length."""
+    template = answer.template
+    lines = template.lines
+    if lines is None:
+        behind = template.headers[template.place :]
+        if not any(name.lower() == "content-length" for name, _ in template.headers):
+            behind.append(("Content-Length", str(len(answer.body))))
+        before = header_lines(template.headers[: template.place]) + f"{ID}: ".encode()
+        lines = template.lines = status_line(template.status), before, b"\r\n" + header_lines(behind)
+    id = answer.id.encode("ascii")
+    return b"".join((lines[0], _clock.line(), lines[1], id, lines[2], _CLOSE if close else _KEEP if keep else b"", b"\r\n"))
 
 
 def _encode(line: str) -> bytes:
@@ -73,7 +89,10 @@ def _encode(line: str) -> bytes:
         return line.encode("utf-8")
 
 
-def _unnamed(status: int) -> str:
+def status_line(status: int) -> bytes:
+    """ValueError for what can be none."""
+    if status in _STATUS_LINES:
+        return _STATUS_LINES[status]
     if not 200 <= status <= 999:
         raise ValueError(f"{status} is no status")
-    return f"HTTP/1.1 {status} Unknown\r\n"
+    return f"HTTP/1.1 {status} Unknown\r\n".encode()

@@ -7,7 +7,7 @@ from typing import Final
 from abixio.config import MAX_PARTS
 from abixio.message import Response
 from abixio.s3 import encryption
-from abixio.s3.call import MAX_INT, Call, checksum_elements, http_date, xml_answer
+from abixio.s3.call import MAX_INT, Call, checksum_elements, http_date, sums_of, xml_answer
 from abixio.s3.errors import S3Error
 from abixio.s3.metadata import storage_class
 from abixio.s3.versioning import version_headers
@@ -17,13 +17,15 @@ from abixio.store.types import Bucket, ObjectInfo
 
 HEADER: Final = "x-amz-object-attributes"
 NAMES: Final = frozenset({"ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize"})
+DIGITS: Final = 10
+"""Of a number of parts, which S3 reads as a 32-bit integer."""
 PAGE: Final = 1000
 """Parts in one answer, as S3."""
 
 
 async def get_object_attributes(call: Call) -> Response:
     wanted = _wanted(call)
-    limit = min(call.header_integer("x-amz-max-parts", PAGE, 0, MAX_INT), PAGE)
+    limit = _limit(call.headers.get("x-amz-max-parts", ""))
     after = call.header_integer("x-amz-part-number-marker", 0, 0, MAX_INT)
     bucket = await call.bucket()
     info = encryption.opened(call, await call.store.head(bucket, call.key, call.version))
@@ -39,12 +41,20 @@ async def get_object_attributes(call: Call) -> Response:
     return xml_answer(document("GetObjectAttributesResponse", *shown), _headers(bucket, info))
 
 
+def _limit(value: str) -> int:
+    """Of parts. What is no number of parts is ignored, as by S3."""
+    return min(int(value), PAGE) if value.isascii() and value.isdigit() and len(value) <= DIGITS else PAGE
+
+
 def _wanted(call: Call) -> set[str]:
-    value = call.headers.get(HEADER, "")
-    wanted = {name.strip() for name in value.split(",") if name.strip()}
-    if not wanted or wanted - NAMES:
-        raise S3Error("InvalidArgument", "Invalid attribute name specified.", ArgumentName=HEADER, ArgumentValue=value)
-    return wanted
+    wanted = [name.strip() for name in call.headers.get(HEADER, "").split(",") if name.strip()]
+    if not wanted:
+        raise S3Error("InvalidRequest", f"The {HEADER} header specifying the attributes to be retrieved is either missing or "
+                      "empty")
+    for name in wanted:
+        if name not in NAMES:
+            raise S3Error("InvalidArgument", "Invalid attribute name specified.", ArgumentName=HEADER, ArgumentValue=name)
+    return set(wanted)
 
 
 def _headers(bucket: Bucket, info: ObjectInfo) -> list[tuple[str, str]]:
@@ -67,6 +77,6 @@ def _parts(record: Record, after: int, limit: int) -> Fragment:
     return node(
         "ObjectParts", text("PartsCount", len(record.parts)), text("PartNumberMarker", min(after, MAX_PARTS)),
         text("NextPartNumberMarker", last), text("MaxParts", limit), text("IsTruncated", bool(page) and len(behind) > limit),
-        *(node("Part", text("PartNumber", part.number), text("Size", part.size), *checksum_elements(part.checksums))
+        *(node("Part", text("PartNumber", part.number), text("Size", part.size), *checksum_elements(sums_of(record, part)))
           for part in page),
     )

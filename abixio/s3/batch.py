@@ -9,7 +9,7 @@ from abixio.config import MIB
 from abixio.errors import AbixioError
 from abixio.message import Response
 from abixio.s3 import conditions, metadata
-from abixio.s3.call import CHECKSUMS, Call, xml_answer
+from abixio.s3.call import Call, demand_digest, xml_answer
 from abixio.s3.errors import S3Error, from_exception, headline
 from abixio.s3.locking import BYPASS, bypasses
 from abixio.s3.names import check_key
@@ -24,6 +24,9 @@ AT_ONCE: Final = 32
 """Deletes in flight: enough to share the sync of a commit, too few to starve other requests."""
 
 
+_NAMES: Final = frozenset({"Key", "VersionId", "ETag", "LastModifiedTime", "Size"})
+
+
 class Doomed(NamedTuple):
     """One object to delete."""
 
@@ -34,10 +37,12 @@ class Doomed(NamedTuple):
 
 async def delete_objects(call: Call) -> Response:
     metadata.refuse_unsupported(call.headers, (BYPASS,))
-    _check_digest(call)
+    demand_digest(call)
     bucket = await call.bucket()
     bypass = bypasses(call, bucket)
     body = await call.document("Delete", MAX_DOCUMENT)
+    if any(child.name not in ("Object", "Quiet") for child in body.children):
+        raise S3Error("MalformedXML")
     doomed = [_doomed(child) for child in body.all("Object")]
     if not 1 <= len(doomed) <= MAX_KEYS:
         raise S3Error("MalformedXML")
@@ -70,19 +75,9 @@ async def _delete(call: Call, bucket: Bucket, doomed: Doomed, quiet: bool, bypas
                 text("DeleteMarkerVersionId", gone.version))
 
 
-def _check_digest(call: Call) -> None:
-    """S3 takes no list of deletions that is not protected against a flipped bit; the payload source checks the digest."""
-    trailers = call.headers.get("x-amz-trailer", "")
-    if "content-md5" in call.headers or any(
-        "x-amz-checksum-" + name in call.headers or "x-amz-checksum-" + name in trailers for name in CHECKSUMS
-    ):
-        return
-    raise S3Error("InvalidRequest", "Missing required header for this request: Content-MD5 OR x-amz-checksum-*")
-
-
 def _doomed(entry: Node) -> Doomed:
     key = entry.text("Key")
-    if not key:
+    if not key or any(child.name not in _NAMES for child in entry.children):
         raise S3Error("MalformedXML")
     doom = conditions.Doom(entry.text("ETag"), entry.text("LastModifiedTime"), entry.text("Size"))
     return Doomed(key, entry.text("VersionId"), doom)

@@ -7,7 +7,7 @@ from typing import Final
 from abixio.config import KIB
 from abixio.errors import BucketExists
 from abixio.message import Response
-from abixio.s3 import locking, ownership, tagging
+from abixio.s3 import acl, grants, locking, ownership, tagging
 from abixio.s3.call import Call, iso_date, xml_answer
 from abixio.s3.errors import S3Error
 from abixio.s3.hosts import REGION
@@ -22,6 +22,8 @@ MAX_CONFIGURATION: Final = 64 * KIB
 """CreateBucketConfiguration holds a region name; 64 KiB is far more than any comment around it."""
 MAX_BUCKETS: Final = 10_000
 """One page of ListBuckets, as S3."""
+NAMESPACE: Final = "x-amz-bucket-namespace"
+"""There is one namespace, for everybody."""
 CLASSIC: Final = "us-east-1"
 """S3's first region: its location is the empty string, and creating one's own bucket again succeeds there."""
 
@@ -43,7 +45,7 @@ async def list_buckets(call: Call) -> Response:
     more = encode_token(page[-1].name) if len(found) > limit else None
     elements = [
         node("Bucket", text("Name", bucket.name), text("CreationDate", iso_date(bucket.created)),
-             text("BucketRegion", _region(call, bucket)))
+             text("BucketRegion", _region(call, bucket)), text("BucketArn", _arn(bucket.name)))
         for bucket in page
     ]
     return xml_answer(document(
@@ -54,10 +56,11 @@ async def list_buckets(call: Call) -> Response:
 
 async def create_bucket(call: Call) -> Response:
     settings = ownership.from_header(call.headers)
-    lists = settings.get(ownership.SETTING, ownership.ENFORCED) != ownership.ENFORCED
-    no_lists = "NotImplemented" if lists else "InvalidBucketAclWithObjectOwnership"
-    refuse_unsupported(call.headers, (locking.ENABLE,), no_lists)
+    refuse_unsupported(call.headers, grants.HEADERS | {locking.ENABLE})
+    settings |= acl.at_creation(call, settings.get(ownership.SETTING, ownership.ENFORCED) != ownership.ENFORCED)
     check_bucket_name(call.bucket_name)
+    if call.headers.get(NAMESPACE, "global") != "global":
+        raise S3Error("NotImplemented", Header=NAMESPACE)
     if call.headers.get(locking.ENABLE, "").lower() == "true":
         settings |= {LOCKABLE: "", SETTING: "Enabled"}
     ftt = call.headers.get(META + FTT)
@@ -66,7 +69,7 @@ async def create_bucket(call: Call) -> Response:
     configuration = await _configuration(call)
     settings |= tagging.at_creation(configuration)
     settings["region"] = _asked_region(call, configuration)
-    answer = Response(200, [("Location", _location(call, settings["region"]))])
+    answer = Response(200, [("Location", _location(call, settings["region"])), ("x-amz-bucket-arn", _arn(call.bucket_name))])
     try:
         await call.store.create_bucket(call.bucket_name, call.owner.id, settings)
     except BucketExists:
@@ -78,7 +81,7 @@ async def head_bucket(call: Call) -> Response:
     bucket = await call.bucket()
     return Response(200, [
         ("x-amz-bucket-region", _region(call, bucket)), ("x-amz-access-point-alias", "false"),
-        ("Content-Type", "application/xml"), ("Content-Length", "0"),
+        ("x-amz-bucket-arn", _arn(bucket.name)), ("Content-Type", "application/xml"), ("Content-Length", "0"),
     ])
 
 
@@ -102,12 +105,12 @@ def _asked_region(call: Call, configuration: Node) -> str:
     """The region that the body names. Amazon has an endpoint for each, which creates buckets in its own; and one that serves
     all, which belongs to `us-east-1`. Here a client that signs for a region is taken to be at the endpoint of that one."""
     own, strict, endpoint = call.config.region, call.config.strict_region, call.identity.region
-    wanted = (configuration.text("LocationConstraint") or "").strip()
-    if not wanted:
+    named = configuration.text("LocationConstraint")
+    if named is None:
         if strict and own != CLASSIC:
             raise S3Error("IllegalLocationConstraintException")
         return own
-    wanted = ALIASES.get(wanted, wanted)
+    wanted = ALIASES.get(named.strip(), named.strip())
     if wanted == own or (not strict and wanted == endpoint):
         return wanted
     if not REGION.fullmatch(wanted):
@@ -145,6 +148,11 @@ def _fault_tolerance(value: str, n: int) -> str:
         raise S3Error("InvalidArgument", f"The fault tolerance must be an integer from 0 to {n - 1}.",
                       ArgumentName=META + FTT, ArgumentValue=value)
     return str(int(value))
+
+
+def _arn(name: str) -> str:
+    """The name of a bucket among all things of Amazon's."""
+    return f"arn:aws:s3:::{name}"
 
 
 def _region(call: Call, bucket: Bucket) -> str:

@@ -1,6 +1,6 @@
 """Conditional requests: If-Match, If-None-Match, If-Modified-Since, If-Unmodified-Since and If-Range (RFC 9110, section 13).
 
-One rule, `_verdict`, with the precedence of RFC 9110 13.2.2; reads, writes and copy sources differ only in what a
+One rule, `verdict`, with the precedence of RFC 9110 13.2.2; reads, writes and copy sources differ only in what a
 condition that does not hold is answered with.
 """
 
@@ -61,7 +61,7 @@ def check_read(conditions: Conditions, info: Validators) -> bool:
     """For GET and HEAD: PreconditionFailed (412); False when the client has the object already (304)."""
     if not conditions:
         return True
-    failed = _verdict(conditions, info)
+    failed = verdict(conditions, info)
     if failed in ("If-None-Match", "If-Modified-Since"):
         return False
     if failed:
@@ -71,7 +71,7 @@ def check_read(conditions: Conditions, info: Validators) -> bool:
 
 def check_source(conditions: Conditions, info: Validators) -> None:
     """For the source of a copy: whatever does not hold is a 412."""
-    failed = _verdict(conditions, info)
+    failed = verdict(conditions, info)
     if failed:
         raise PreconditionFailed(f"x-amz-copy-source-{failed}")
 
@@ -92,7 +92,7 @@ def for_write(headers: Mapping[str, str]) -> Condition:
             if conditions.match is not None:
                 raise NoSuchKey
             return
-        failed = _verdict(conditions, current)
+        failed = verdict(conditions, current)
         if failed:
             raise PreconditionFailed(failed)
 
@@ -109,7 +109,7 @@ class Doom(NamedTuple):
 
 def for_delete(doom: Doom, conditions: Conditions = NONE) -> Condition:
     """The store's condition for DeleteObject, and for each key of DeleteObjects. Deleting what is not there stays a success,
-    as in S3. InvalidArgument for a size or time that is none."""
+    but with If-Match it is a 404, as in S3. InvalidArgument for a size or time that is none."""
     if doom.size is not None and not _SIZE.fullmatch(doom.size):
         raise S3Error("InvalidArgument", "The size is not a number of bytes.", ArgumentName=SIZE, ArgumentValue=doom.size)
     modified = None if doom.modified is None else _seconds(doom.modified)
@@ -122,8 +122,10 @@ def for_delete(doom: Doom, conditions: Conditions = NONE) -> Condition:
 
     def hold(current: ObjectInfo | None) -> None:
         if current is None:
+            if doom.etag is not None:
+                raise NoSuchKey
             return
-        failed = _verdict(conditions, current)
+        failed = verdict(conditions, current)
         if failed:
             raise PreconditionFailed(failed)
         if doom.size is not None and int(doom.size) != current.size:
@@ -145,7 +147,7 @@ def range_applies(if_range: str | None, info: Validators) -> bool:
     return info.modified // 1000 == since if since is not None else if_range == info.etag
 
 
-def _verdict(conditions: Conditions, info: Validators) -> str:
+def verdict(conditions: Conditions, info: Validators) -> str:
     """The name of the first condition that does not hold, empty when all do. Steps 1 to 4 of RFC 9110 13.2.2."""
     if conditions.match is not None:
         if not _matches(conditions.match, info.etag, weak=False):

@@ -14,12 +14,12 @@ from abixio.message import Response
 from abixio.s3 import conditions, customer_keys, encryption, lifecycle, metadata
 from abixio.s3.call import CHECKSUMS, Call, check_owner, checksum_elements, iso_date, quoted, xml_answer
 from abixio.s3.errors import S3Error, from_exception, of_copy_source
-from abixio.s3.multipart import part_number, upload_algorithm
+from abixio.s3.multipart import part_number, part_sums, upload_algorithm
 from abixio.s3.names import check_key, decode_path
 from abixio.s3.objects import UPLOADING, put_spec
 from abixio.s3.payload_checks import DEFAULT
 from abixio.s3.ranges import Span, parse_copy
-from abixio.s3.versioning import is_versioned, version_headers
+from abixio.s3.versioning import is_versioned, written
 from abixio.s3.xml import document, text
 from abixio.store.stored import Stored
 from abixio.store.types import Bucket, ObjectInfo, PutSpec, Reader
@@ -62,6 +62,7 @@ class ReaderSource(Stored):
 
 
 async def copy_object(call: Call) -> Response:
+    _check_no_body(call)
     place = parse_source(call.headers[HEADER])
     replaces = _directive(call.headers)
     chosen = _algorithm(call.headers)
@@ -72,10 +73,10 @@ async def copy_object(call: Call) -> Response:
         if source.size > MAX_OBJECT:
             raise S3Error("InvalidRequest", "The specified copy source is larger than the maximum allowable size for a copy "
                           f"source: {MAX_OBJECT}")
-        spec = _spec(call, bucket, source, replaces)
+        spec = await _spec(call, bucket, source, replaces)
         current = place.version is None or not is_versioned(bucket)
         if current and place[:2] == (bucket.name, call.key) and not (
-            replaces or _changes(spec, source, chosen) or encryption.changes(call, source.record, spec.seal)
+            replaces or _changes(call, spec, source, chosen) or encryption.changes(call, source.record, spec.seal)
         ):
             raise S3Error("InvalidRequest", _SELF)
         body = ReaderSource(reader, Span(0, source.size), [chosen] if chosen else _known(source))
@@ -86,11 +87,12 @@ async def copy_object(call: Call) -> Response:
     return xml_answer(document(
         "CopyObjectResult", text("LastModified", iso_date(info.modified)), text("ETag", quoted(info.etag)),
         *checksum_elements(info.record.checksums, "FULL_OBJECT"),
-    ), [*version_headers(bucket, info), *_source_version(reader), *encryption.shown_to_writer(call, info.record),
+    ), [*written(info), *_source_version(reader), *encryption.shown_to_writer(call, info.record),
         *await lifecycle.expiration(call, bucket, info)])
 
 
 async def upload_part_copy(call: Call) -> Response:
+    _check_no_body(call)
     metadata.refuse_unsupported(call.headers, encryption.COPYING)
     place, number = parse_source(call.headers[HEADER]), part_number(call)
     bucket = await call.bucket()
@@ -109,18 +111,23 @@ async def upload_part_copy(call: Call) -> Response:
         await reader.aclose()
     return xml_answer(document(
         "CopyPartResult", text("LastModified", iso_date(part.modified)), text("ETag", quoted(part.etag)),
-        *checksum_elements(part.checksums),
+        *part_sums(upload, part),
     ), [*_source_version(reader), *encryption.shown_to_owner(call, upload.record)])
+
+
+def _check_no_body(call: Call) -> None:
+    if call.request.body.length:
+        raise S3Error("InvalidRequest", "The request included a body. Requests of this type must not include a non-empty body.")
 
 
 def parse_source(header: str) -> Place:
     """`bucket/key` or `/bucket/key`, percent-encoded, perhaps with `?versionId=`. S3 decodes it as a form, where a `+` is a
     space, and some clients encode it so. InvalidArgument."""
     path, _, version = header.partition(_VERSION)
-    bucket, slash, key = decode_path(path.replace("+", " ").encode("latin-1")).removeprefix("/").partition("/")
-    if not (bucket and slash and key):
-        raise S3Error("InvalidArgument", "Copy Source must mention the source bucket and key: sourcebucket/sourcekey",
-                      ArgumentName=HEADER, ArgumentValue=header)
+    bucket, _, key = decode_path(path.replace("+", " ").encode("latin-1")).removeprefix("/").partition("/")
+    if not bucket or not key:
+        raise S3Error("InvalidArgument", f"Invalid copy source {'object key' if bucket else 'bucket name'}", ArgumentName=HEADER,
+                      ArgumentValue=header)
     if bucket.startswith("arn:"):
         raise S3Error("NotImplemented", Header=HEADER)
     check_key(key)
@@ -176,12 +183,12 @@ def _known(source: ObjectInfo) -> list[str]:
     return [name for name in source.record.checksums if name in CHECKSUMS] or [DEFAULT]
 
 
-def _spec(call: Call, bucket: Bucket, source: ObjectInfo, replaces: bool) -> PutSpec:
+async def _spec(call: Call, bucket: Bucket, source: ObjectInfo, replaces: bool) -> PutSpec:
     """The copy's own metadata. Storage class, redirect and conditions always come from the request; so does the fault
     tolerance if it names one."""
     found = metadata.read(call.headers)
     if not replaces:
-        moved = {name: value for name, value in source.record.headers.items() if name not in metadata.PLACEMENT}
+        moved = {name: value for name, value in source.record.headers.items() if name not in metadata.NOT_COPIED}
         meta = dict(source.record.meta)
         if found.ftt is not None:
             meta[metadata.FTT] = found.ftt
@@ -189,17 +196,19 @@ def _spec(call: Call, bucket: Bucket, source: ObjectInfo, replaces: bool) -> Put
     # The copy of an object whose ETag is an MD5 has the same ETag, which is what clients compare; for that it must be
     # computed also where the copy alone would get the fast form.
     real_md5 = call.config.etag == "auto" and _MD5.fullmatch(source.etag) is not None
-    spec = replace(put_spec(call, bucket, found, UPLOADING | encryption.COPYING), real_md5=real_md5)
+    spec = replace(await put_spec(call, bucket, found, UPLOADING | encryption.COPYING), real_md5=real_md5)
     spec = replace(spec, seal=encryption.copy_seal(call, bucket, source.record, spec.seal))
     retagged = call.headers.get("x-amz-tagging-directive") == "REPLACE"
     return spec if retagged else replace(spec, tags=source.record.tags)
 
 
-def _changes(spec: PutSpec, source: ObjectInfo, algorithm: str) -> bool:
-    """Whether a copy onto itself changes anything that S3 counts, or the layout."""
+def _changes(call: Call, spec: PutSpec, source: ObjectInfo, algorithm: str) -> bool:
+    """Whether a copy onto itself changes anything that S3 counts, or the layout. To S3, a storage class and a redirect that are
+    named are a change, also where they are what they were."""
     record = source.record
     return (
-        any(spec.headers.get(name, default) != record.headers.get(name, default) for name, default in metadata.PLACEMENT.items())
+        any(name in call.headers or spec.headers.get(name, default) != record.headers.get(name, default)
+            for name, default in metadata.PLACEMENT.items())
         or spec.ftt != record.meta.get(metadata.FTT)
         or bool(algorithm and [algorithm] != list(record.checksums))
     )

@@ -18,6 +18,7 @@ from abixio.message import Request, Response
 from abixio.s3.call import MAX_INT, Call, xml_answer
 from abixio.s3.errors import S3Error
 from abixio.s3.names import Target
+from abixio.s3.schema import ANY, Field, check, maybe, some
 from abixio.s3.xml import Fragment, Node, document, node, text
 from abixio.store.types import StoreAPI
 
@@ -28,6 +29,12 @@ MAX_RULES: Final = 100
 MAX_ID: Final = 255
 """Characters, as S3."""
 METHODS: Final = ("GET", "PUT", "HEAD", "POST", "DELETE")
+_RULE: Final = (
+    maybe("ID", ANY), some("AllowedOrigin", ANY, 1), some("AllowedMethod", ANY, 1), some("AllowedHeader", ANY),
+    some("ExposeHeader", ANY), maybe("MaxAgeSeconds", ANY),
+)
+_GRAMMAR: Final = (Field("CORSRule", _RULE, 1, KIB),)
+"""More rules than a bucket may have are another error than none. More of them do not fit into a document."""
 _VARY: Final = "Origin, Access-Control-Request-Headers, Access-Control-Request-Method"
 _REFUSED: Final = (
     "CORSResponse: This CORS request is not allowed. This is usually because the evalution of Origin, request method / "
@@ -76,9 +83,8 @@ async def get_bucket_cors(call: Call) -> Response:
 async def put_bucket_cors(call: Call) -> Response:
     bucket = await call.bucket()
     body = await call.document("CORSConfiguration", MAX_DOCUMENT)
-    rules = [_rule(each) for each in body.all("CORSRule")]
-    if not rules:
-        raise S3Error("MalformedXML")
+    check(body, _GRAMMAR)
+    rules = [_rule(each) for each in body.children]
     if len(rules) > MAX_RULES:
         raise S3Error("InvalidRequest", f"The number of CORS rules should not exceed allowed limit of {MAX_RULES} rules.")
     await call.store.set_config(bucket, CONFIG, msgspec.json.encode(rules).decode())
@@ -93,8 +99,6 @@ async def delete_bucket_cors(call: Call) -> Response:
 def _rule(element: Node) -> Rule:
     found = {name: tuple((each.value or "").strip() for each in element.all(name))
              for name in ("AllowedOrigin", "AllowedMethod", "AllowedHeader", "ExposeHeader")}
-    if not found["AllowedOrigin"] or not found["AllowedMethod"]:
-        raise S3Error("MalformedXML")
     for method in found["AllowedMethod"]:
         if method not in METHODS:
             raise S3Error("InvalidRequest", f"Found unsupported HTTP method in CORS config. Unsupported method is {method}")
@@ -156,11 +160,13 @@ async def preflight(store: StoreAPI, request: Request, target: Target) -> Respon
 
 
 async def answer_headers(store: StoreAPI, request: Request, bucket: str) -> Headers:
-    """What a real answer to a page of another origin says; nothing when no rule allows it."""
+    """What a real answer to a page of another origin says; nothing when no rule allows it. Who names a method as if asking first,
+    which no browser does, gets the answer for that one, as from S3."""
     origin = request.headers.get("origin")
     if not origin or not bucket:
         return []
-    rule = next((each for each in await _rules(store, bucket) if each.allows(origin, request.method, ())), None)
+    method = request.headers.get("access-control-request-method", request.method)
+    rule = next((each for each in await _rules(store, bucket) if each.allows(origin, method, ())), None)
     return [] if rule is None else _allow(rule, origin)
 
 

@@ -99,7 +99,7 @@ def _by_kms(call: Call, bucket: Bucket, name: str, bucket_key: bool) -> Seal:
         about[envelope.BUCKET_KEY] = "true"
     if CONTEXT in call.headers:
         about[envelope.CONTEXT] = _context(call.headers[CONTEXT])
-    _check_signature(call)
+    check_signature(call)
     return _sealed(call, bucket, about)
 
 
@@ -109,14 +109,18 @@ def _default_key(call: Call) -> str:
 
 
 def _sealed(call: Call, bucket: Bucket, about: Mapping[str, str]) -> Seal:
-    name = about.get(envelope.NAME, "")
+    return envelope.by_server(bucket.space, about, *newest(call, about.get(envelope.NAME, "")))
+
+
+def newest(call: Call, name: str) -> tuple[str, bytes]:
+    """The key of the key store with that name, which is empty for the master key. KMS.NotFoundException."""
     found = call.keys.newest(key_name(name))
     if found is None and name:
         known = _KEY_NAME.fullmatch(name) or _UUID.fullmatch(name)
         raise S3Error("KMS.NotFoundException", f"Key '{name}' does not exist" if known else f"Invalid keyId '{name}'")
     if found is None:
         raise S3Error("NotImplemented", "This server has no key file.")
-    return envelope.by_server(bucket.space, about, *found)
+    return found
 
 
 def key_name(id: str) -> str:
@@ -137,7 +141,8 @@ def _context(value: str) -> str:
     return value
 
 
-def _check_signature(call: Call) -> None:
+def check_signature(call: Call) -> None:
+    """InvalidArgument for a version that must not ask for keys of the key store."""
     if "authorization" not in call.headers and is_version_2(call.query):
         raise S3Error("InvalidArgument", "Requests specifying Server Side Encryption with AWS KMS managed keys require AWS "
                       "Signature Version 4.", ArgumentName="Authorization", ArgumentValue="null")
@@ -188,7 +193,7 @@ def unlocks(call: Call, prefix: str = customer_keys.OWN) -> Unlock:
                 raise WrongKey(info.key)
             return key
         if mode == envelope.KMS:
-            _check_signature(call)
+            check_signature(call)
         return envelope.open_by_server(call.keys, space, fields)
 
     return unlock

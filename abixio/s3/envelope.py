@@ -70,8 +70,17 @@ def by_customer(space: bytes, secret: bytes) -> Seal:
 
 def _new(space: bytes, fields: Fields, secret: bytes, hides_etag: bool) -> Seal:
     key = secrets.token_bytes(KEY)
-    wrapped = b64encode(wrap(secret, key, _about(space, fields))).decode()
-    return Seal(key, {**fields, _WRAPPED: wrapped}, hides_etag)
+    return Seal(key, _with_key(space, fields, secret, key), hides_etag)
+
+
+def _with_key(space: bytes, fields: Fields, secret: bytes, key: bytes) -> Fields:
+    return {**fields, _WRAPPED: b64encode(wrap(secret, key, _about(space, fields))).decode()}
+
+
+def moved(space: bytes, fields: Mapping[str, str], key: bytes, about: Mapping[str, str], id: str, secret: bytes) -> Fields:
+    """What is kept with an object whose key goes under another key of the key file. What was encrypted with its own stays."""
+    others = {name: value for name, value in fields.items() if name not in _BOUND | {_WRAPPED}}
+    return others | _with_key(space, {**_CIPHER, **about, _ID: id}, secret, key)
 
 
 def again(record: Record, key: bytes) -> Seal:

@@ -27,6 +27,9 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "BadRequest": (400, "An error occurred when parsing the HTTP request."),
     "EntityTooLarge": (400, "Your proposed upload exceeds the maximum allowed size"),
     "EntityTooSmall": (400, "Your proposed upload is smaller than the minimum allowed size"),
+    "IdempotencyParameterMismatch": (
+        400, "Parameters on this idempotent request are inconsistent with parameters used in previous request(s)."
+    ),
     "IllegalLocationConstraintException": (
         400, "The unspecified location constraint is incompatible for the region specific endpoint this request was sent to."
     ),
@@ -35,6 +38,9 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     ),
     "IncompleteBody": (400, "You did not provide the number of bytes specified by the Content-Length HTTP header."),
     "InvalidArgument": (400, "Invalid Argument"),
+    "InvalidBucketAclWithBlockPublicAccessError": (
+        400, "Bucket cannot have public ACLs set with BlockPublicAccess enabled"
+    ),
     "InvalidBucketAclWithObjectOwnership": (
         400, "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting"
     ),
@@ -85,6 +91,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
         400, "You are attempting to create a new configuration but have already reached the 1,000-configuration limit."
     ),
     "UnexpectedContent": (400, "This request does not support content"),
+    "UnresolvableGrantByEmailAddress": (400, "The email address you provided does not match any account on record."),
     "XAmzContentSHA256Mismatch": (400, "The provided 'x-amz-content-sha256' header does not match what was computed."),
     # ---- 403: who are you --------------------------------------------------------------------------------------------
     "AccessDenied": (403, "Access Denied"),
@@ -189,6 +196,7 @@ SIMPLE: Final[tuple[tuple[type[Exception], str, str | None], ...]] = (
     (errors.WrongKey, "AccessDenied", WRONG_KEY),
     (errors.InvalidWriteOffset, "InvalidWriteOffset", None),
     (errors.TooManyParts, "TooManyParts", None),
+    (errors.IdempotencyMismatch, "IdempotencyParameterMismatch", None),
     (errors.ConditionalConflict, "ConditionalRequestConflict", None),
     (errors.InvalidPartOrder, "InvalidPartOrder", None),
     (errors.Overloaded, "SlowDown", None),
@@ -227,6 +235,8 @@ def from_exception(error: BaseException) -> S3Error:
             return _delete_marker(str(key), str(version), bool(named), int(modified))
         case errors.CannotAppend():
             return S3Error("InvalidRequest", f"Nothing can be appended to {argument}.")
+        case errors.CannotRename():
+            return S3Error("InvalidRequest", f"There is no renaming {argument}.")
         case errors.KeyUnknown():
             return S3Error("KMS.NotFoundException", f"Key '{argument}' does not exist") if argument else _key_unknown()
         case errors.InvalidPart():

@@ -12,6 +12,7 @@ from urllib.parse import quote_plus
 from abixio.config import KIB, MIB
 from abixio.errors import AbixioError
 from abixio.message import Response
+from abixio.s3 import transitions
 from abixio.s3.call import Call, http_date, iso_date, xml_answer
 from abixio.s3.errors import S3Error
 from abixio.s3.schema import ANY, FLAG, Field, check, has, maybe, one, some, word
@@ -65,7 +66,6 @@ _RULE: Final = (
 )
 _GRAMMAR: Final = (Field("Rule", _RULE, 1, 16 * KIB),)
 """More rules than a bucket may have are another error than none."""
-_TRANSITIONS: Final = ("Transition", "NoncurrentVersionTransition")
 
 Headers = list[tuple[str, str]]
 
@@ -102,6 +102,11 @@ def _may_have_rules(settings: Mapping[str, str]) -> Mapping[str, str]:
 
 
 # ---- what answers say ------------------------------------------------------------------------------------------------
+def has_rules(bucket: Bucket) -> bool:
+    """Whether it may have some."""
+    return SETTING in bucket.settings
+
+
 async def expiration(call: Call, bucket: Bucket, info: ObjectInfo) -> Headers:
     """x-amz-expiration of a current object that a rule will delete. (Of a version that is asked for by its id, only its place
     among the others would tell.)"""
@@ -124,7 +129,7 @@ async def abort_date(call: Call, bucket: Bucket, initiated: int) -> Headers:
 async def _rules(call: Call, bucket: Bucket) -> Rules | None:
     """None also where they cannot be read now: what was asked for is done, and that is what the answer has to say."""
     try:
-        kept = await call.store.config(bucket, CONFIG) if SETTING in bucket.settings else None
+        kept = await call.store.config(bucket, CONFIG) if has_rules(bucket) else None
         return None if kept is None else decode(kept)
     except AbixioError:
         return None
@@ -143,9 +148,8 @@ def read(body: Node) -> tuple[Rule, ...]:
     rules = tuple(_rule(each) for each in elements)
     if len({rule.id for rule in rules}) < len(rules):
         raise S3Error("InvalidArgument", "RuleId must be unique. Found same ID for more than one rule")
-    if any(has(each, _TRANSITIONS) for each in elements):
-        raise S3Error("NotImplemented", "There is one storage class, so nothing can be moved to another: Transition and "
-                      "NoncurrentVersionTransition are not implemented.")
+    if any(has(each, transitions.NAMES) for each in elements):
+        raise transitions.refuse()
     return rules
 
 
@@ -156,10 +160,11 @@ def _rule(element: Node) -> Rule:
     form, chosen = _filter(element)
     expires, old = element.find("Expiration"), element.find("NoncurrentVersionExpiration")
     abort = element.find("AbortIncompleteMultipartUpload")
-    if expires is None and old is None and abort is None and not has(element, _TRANSITIONS):
+    if expires is None and old is None and abort is None and not has(element, transitions.NAMES):
         raise S3Error("InvalidRequest", "At least one action needs to be specified in a rule.")
     days, date, markers = _expiration(expires, chosen)
     newer = _newer(old, element)
+    transitions.check(element)
     if abort is not None and chosen.tags:
         raise S3Error("InvalidRequest", "AbortIncompleteMultipartUpload cannot be specified with Tags.")
     if abort is not None and (chosen.larger is not None or chosen.smaller is not None):

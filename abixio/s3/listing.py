@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote_plus
 
 from abixio.errors import InvalidVersionId, NoSuchUpload
 from abixio.message import Response
@@ -108,10 +108,12 @@ async def list_multipart_uploads(call: Call) -> Response:
         except NoSuchUpload:
             raise S3Error("InvalidArgument", "Invalid uploadId marker", ArgumentName="upload-id-marker",
                           ArgumentValue=id_marker) from None
+    if not truncated:  # S3 names the last one on every page
+        following = max([(each.key, each.id) for each in uploads[-1:]] + [(each, "") for each in prefixes[-1:]], default=("", ""))
     return xml_answer(document(
         "ListMultipartUploadsResult", text("Bucket", bucket.name), text("KeyMarker", name(key_marker)),
-        text("UploadIdMarker", id_marker), text("NextKeyMarker", name(following[0]) if truncated else None),
-        text("NextUploadIdMarker", following[1] if truncated else None), text("Prefix", name(prefix) if prefix else None),
+        text("UploadIdMarker", id_marker), text("NextKeyMarker", name(following[0])),
+        text("NextUploadIdMarker", following[1]), text("Prefix", name(prefix) if prefix else None),
         text("Delimiter", name(delimiter) if delimiter else None), text("EncodingType", query.get("encoding-type") or None),
         text("MaxUploads", limit), text("IsTruncated", truncated), *(_upload(call, upload, name) for upload in uploads),
         *_prefixes(prefixes, name),
@@ -168,7 +170,12 @@ def _writer(call: Call) -> Writer:
     if encoding != "url":
         raise S3Error("InvalidArgument", "Invalid Encoding Method specified in Request", ArgumentName="encoding-type",
                       ArgumentValue=encoding)
-    return quote
+    return _encoded
+
+
+def _encoded(name: str) -> str:
+    """As S3 writes names in a URL: it writes a space as a plus sign, and leaves slashes and asterisks as they are."""
+    return quote_plus(name, safe="/*").replace("~", "%7E")
 
 
 def _contents(items: Iterable[ObjectInfo], name: Writer, owner: Owner | None) -> list[Fragment]:

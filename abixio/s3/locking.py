@@ -16,9 +16,10 @@ from msgspec.structs import replace
 from abixio.config import KIB
 from abixio.errors import ObjectLocked
 from abixio.message import Response
-from abixio.s3.call import Call, iso_date, xml_answer
+from abixio.s3.call import Call, demand_digest, iso_date, xml_answer
 from abixio.s3.errors import S3Error
-from abixio.s3.versioning import LOCKABLE, SETTING, amend
+from abixio.s3.schema import ANY, check, maybe, one, word
+from abixio.s3.versioning import LOCKABLE, SETTING, amend, standing
 from abixio.s3.xml import Fragment, Node, document, node, text
 from abixio.store.record import Record
 from abixio.store.types import Bucket
@@ -36,6 +37,11 @@ MAX_YEARS: Final = 100
 """As S3."""
 _MODES: Final = frozenset({"GOVERNANCE", "COMPLIANCE"})
 _HOLDS: Final = frozenset({"ON", "OFF"})
+_CONFIGURATION: Final = (maybe("ObjectLockEnabled", ANY), maybe("Rule", (
+    one("DefaultRetention", (maybe("Mode", ANY), maybe("Days", ANY), maybe("Years", ANY))),
+)))
+_RETENTION: Final = (maybe("Mode", ANY), maybe("RetainUntilDate", ANY))
+_HOLD: Final = (one("Status", _HOLDS),)
 _MISSING: Final = "Bucket is missing Object Lock Configuration"
 _DAY: Final = 86_400_000
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(?:Z|[+-][0-9]{2}:?[0-9]{2})?")
@@ -59,6 +65,7 @@ async def get_object_lock_configuration(call: Call) -> Response:
 
 async def put_object_lock_configuration(call: Call) -> Response:
     bucket = await call.bucket()
+    demand_digest(call)
     kept = _default(await call.document("ObjectLockConfiguration", MAX_DOCUMENT))
 
     def edit(settings: Mapping[str, str]) -> Mapping[str, str]:
@@ -72,6 +79,7 @@ async def put_object_lock_configuration(call: Call) -> Response:
 
 def _default(body: Node) -> str:
     """The bucket setting: empty, or `mode unit number`."""
+    check(body, _CONFIGURATION)
     if (body.text("ObjectLockEnabled") or "").strip() != "Enabled":
         raise S3Error("MalformedXML")
     rule = body.find("Rule")
@@ -111,7 +119,8 @@ async def get_object_legal_hold(call: Call) -> Response:
 
 async def put_object_retention(call: Call) -> Response:
     bucket = _lockable(await call.bucket())
-    body = await call.document("Retention", MAX_DOCUMENT)
+    body = await _document(call, "Retention")
+    check(body, _RETENTION)
     mode, until = (body.text("Mode") or "").strip(), (body.text("RetainUntilDate") or "").strip()
     if bool(mode) != bool(until) or (mode and mode not in _MODES):
         raise S3Error("MalformedXML")
@@ -128,11 +137,19 @@ async def put_object_retention(call: Call) -> Response:
 
 async def put_object_legal_hold(call: Call) -> Response:
     bucket = _lockable(await call.bucket())
-    status = ((await call.document("LegalHold", MAX_DOCUMENT)).text("Status") or "").strip()
-    if status not in _HOLDS:
-        raise S3Error("MalformedXML")
+    body = await _document(call, "LegalHold")
+    check(body, _HOLD)
+    status = word(body, "Status")
     await amend(call, bucket, lambda record: replace(record, lock={**record.lock, "hold": status}))
     return Response(200)
+
+
+async def _document(call: Call, root: str) -> Node:
+    """That of a lock, which S3 calls malformed where it is missing."""
+    demand_digest(call)
+    if call.request.body.length == 0:
+        raise S3Error("MalformedXML")
+    return await call.document(root, MAX_DOCUMENT)
 
 
 def _check_change(old: Lock, new: Lock, bypass: bool) -> None:
@@ -147,7 +164,7 @@ def _check_change(old: Lock, new: Lock, bypass: bool) -> None:
 
 async def _lock(call: Call) -> Lock:
     bucket = _lockable(await call.bucket())
-    return (await call.store.head(bucket, call.key, call.version)).record.lock
+    return (await standing(call, bucket)).record.lock
 
 
 def _lockable(bucket: Bucket) -> Bucket:
@@ -162,7 +179,8 @@ def from_headers(headers: Mapping[str, str], bucket: Bucket) -> Lock:
     mode, until, hold = (headers.get(name, "") for name in (MODE, UNTIL, HOLD))
     if not (mode or until or hold):
         return _by_default(bucket)
-    _lockable(bucket)
+    if LOCKABLE not in bucket.settings:
+        raise S3Error("InvalidRequest", "Bucket is missing ObjectLockConfiguration")
     if bool(mode) != bool(until):
         raise S3Error("InvalidArgument", f"{UNTIL} and {MODE} must both be supplied", ArgumentName=UNTIL if mode else MODE)
     if mode and mode not in _MODES:
@@ -196,6 +214,11 @@ def bypasses(call: Call, bucket: Bucket | None = None) -> bool:
     if asked and bucket is not None and LOCKABLE not in bucket.settings:
         raise S3Error("InvalidArgument", f"{BYPASS} is only applicable to Object Lock enabled buckets.", ArgumentName=BYPASS)
     return asked
+
+
+def is_locked(lock: Mapping[str, str]) -> bool:
+    """Whether retention runs, or a legal hold is on."""
+    return lock.get("hold") == "ON" or int(lock.get("until", "0")) > _now()
 
 
 def check_digest(lock: Mapping[str, str], has_one: bool) -> None:

@@ -18,6 +18,9 @@ STORAGE_CLASS: Final = "x-amz-storage-class"
 REDIRECT: Final = "x-amz-website-redirect-location"
 PLACEMENT: Final = {STORAGE_CLASS: "STANDARD", REDIRECT: ""}
 """What a copy never takes from its source, with what it is when not given."""
+LIST: Final = "acl"
+"""Kept among the system metadata, which no answer shows: the access control list (see `grants`), unless it is the usual one."""
+NOT_COPIED: Final = frozenset({*PLACEMENT, LIST})
 DEFAULT_TYPE: Final = "binary/octet-stream"
 
 MAX_META: Final = 2048
@@ -64,16 +67,16 @@ class Metadata(NamedTuple):
         return self.meta.get(FTT)
 
 
-def refuse_unsupported(headers: Mapping[str, str], known: Collection[str] = (), no_lists: str = NO_LISTS) -> None:
-    """NotImplemented when a header asks for encryption, locks or tags, `no_lists` when it asks for access rules: a 200 would
-    be a broken promise. `known` are those that this very operation keeps."""
+def refuse_unsupported(headers: Mapping[str, str], known: Collection[str] = ()) -> None:
+    """NotImplemented when a header asks for encryption, locks or tags, AccessControlListNotSupported when it asks for access
+    rules: a 200 would be a broken promise. `known` are those that this very operation keeps."""
     for name in headers:
         if not name.startswith("x-amz-") or name in known:
             continue
         if name.startswith(_PROTECTION) and headers[name].lower() != "false":
             raise S3Error("NotImplemented", Header=name)
         if name.startswith("x-amz-grant-") or (name == "x-amz-acl" and headers[name] in _OTHER_ACLS):
-            raise S3Error(no_lists)
+            raise S3Error(NO_LISTS)
         if name == "x-amz-acl" and headers[name] not in _OWNER_ACLS:
             raise S3Error("InvalidArgument", ArgumentName=name, ArgumentValue=headers[name])
         if name == "x-amz-tagging" and headers[name]:
@@ -118,6 +121,8 @@ def storage_class(info: ObjectInfo) -> str:
 def answer(info: ObjectInfo, query: Mapping[str, str]) -> list[tuple[str, str]]:
     """The headers that give the metadata back, with the `response-*` overrides of the query."""
     shown, overrides = info.record.headers, _overrides(query)
+    if LIST in shown:
+        shown = {name: value for name, value in shown.items() if name != LIST}
     if overrides:
         shown = shown | overrides
     found = [(_CANONICAL.get(name, name), value) for name, value in shown.items()]

@@ -17,7 +17,7 @@ from abixio.s3.errors import S3Error
 from abixio.s3.objects import put_spec
 from abixio.s3.payload import Payload, has_content_md5, payload_source
 from abixio.s3.payload_checks import DEFAULT
-from abixio.s3.versioning import version_headers
+from abixio.s3.versioning import written
 from abixio.s3.xml import Fragment, Node, document, node, text
 from abixio.store.types import Bucket, PartInfo, PartRef, Upload
 
@@ -40,7 +40,7 @@ _UNASKED: Final = {"checksum_algorithm": DEFAULT.upper(), "checksum_type": FULL_
 
 async def create_multipart_upload(call: Call) -> Response:
     bucket = await call.bucket()
-    spec = put_spec(call, bucket, metadata.read(call.headers))
+    spec = await put_spec(call, bucket, metadata.read(call.headers))
     algorithm, kind = _checksum(call.headers)
     settings = {"checksum_algorithm": algorithm, "checksum_type": kind} if algorithm else _UNASKED
     spec = replace(spec, settings=settings, checksum_type=settings["checksum_type"])
@@ -61,7 +61,8 @@ async def upload_part(call: Call) -> Response:
     _agree(upload, source)
     part = await call.store.put_part(bucket, call.key, upload.id, number, source, has_content_md5(call.request), seal)
     # With two of them, the first is the client's, and the other one nobody asked for.
-    sums = [("x-amz-checksum-" + name, value) for name, value in islice(part.checksums.items(), 1)]
+    wanted = source.checksum is not None or "checksum_unasked" not in _settings(upload)
+    sums = [("x-amz-checksum-" + name, value) for name, value in islice(part.checksums.items(), int(wanted))]
     return Response(200, [("ETag", quoted(part.etag)), *sums, *encryption.shown_to_owner(call, upload.record)])
 
 
@@ -83,7 +84,7 @@ async def complete_multipart_upload(call: Call) -> Response:
     return xml_answer(document(
         "CompleteMultipartUploadResult", text("Location", call.place), text("Bucket", bucket.name), text("Key", call.key),
         text("ETag", quoted(info.etag)), *checksum_elements(record.checksums, record.checksum_type or COMPOSITE),
-    ), [*version_headers(bucket, info), *encryption.shown(record), *await lifecycle.expiration(call, bucket, info)])
+    ), [*written(info), *encryption.shown(record), *await lifecycle.expiration(call, bucket, info)])
 
 
 async def abort_multipart_upload(call: Call) -> Response:
@@ -108,7 +109,7 @@ async def list_parts(call: Call) -> Response:
         text("NextPartNumberMarker", parts[-1].number if parts else 0), text("MaxParts", limit), text("IsTruncated", more),
         *asked_checksum(upload),
         *(node("Part", text("PartNumber", part.number), text("LastModified", iso_date(part.modified)),
-               text("ETag", quoted(part.etag)), text("Size", part.size), *_part_sums(upload, part)) for part in parts),
+               text("ETag", quoted(part.etag)), text("Size", part.size), *part_sums(upload, part)) for part in parts),
     ), await lifecycle.abort_date(call, bucket, upload.initiated))
 
 
@@ -138,7 +139,8 @@ def asked_checksum(upload: Upload) -> list[Fragment]:
     return [text("ChecksumAlgorithm", settings["checksum_algorithm"]), text("ChecksumType", settings["checksum_type"])]
 
 
-def _part_sums(upload: Upload, part: PartInfo) -> list[Fragment]:
+def part_sums(upload: Upload, part: PartInfo) -> list[Fragment]:
+    """The checksums of a part as elements; none where nobody asked for them."""
     return [] if "checksum_unasked" in _settings(upload) else checksum_elements(part.checksums)
 
 

@@ -8,22 +8,22 @@ from typing import Final, NamedTuple
 from abixio.config import KIB, MAX_PARTS
 from abixio.errors import IsDeleteMarker, NoSuchKey
 from abixio.message import Buffer, Response
-from abixio.s3 import conditions, encryption, lifecycle, locking, metadata, ownership, ranges, tagging
-from abixio.s3.call import Call, checksum_headers, http_date, quoted
+from abixio.s3 import acl, conditions, encryption, grants, lifecycle, locking, metadata, ranges, tagging
+from abixio.s3.call import OWNER, Call, check_owner, checksum_headers, http_date, quoted, sums_of
 from abixio.s3.errors import S3Error
 from abixio.s3.payload import has_content_md5, payload_source
 from abixio.s3.payload_checks import DEFAULT
 from abixio.s3.ranges import Span
-from abixio.s3.versioning import is_versioned, version_headers
+from abixio.s3.versioning import is_versioned, version_headers, written
 from abixio.store.composite import COMBINABLE
-from abixio.store.types import Bucket, ObjectInfo, PutSpec, Reader
+from abixio.store.types import AtHand, Bucket, ObjectInfo, PutSpec, Reader
 
 ONE_WRITE: Final = 64 * KIB
 """Up to here an answer is collected and sent with its head in one write: a copy of 64 KiB costs less than a second write."""
 
 KEPT: Final = locking.HEADERS | {tagging.HEADER}
 """Headers of uploads that ask for more than storing bytes, and get it."""
-UPLOADING: Final = KEPT | encryption.HEADERS
+UPLOADING: Final = KEPT | encryption.HEADERS | grants.HEADERS
 """The same, with those that an append cannot follow: it goes on as the object began."""
 OFFSET: Final = "x-amz-write-offset-bytes"
 MAX_OFFSET: Final = 2**63 - 1
@@ -38,6 +38,13 @@ class Plan(NamedTuple):
     status: int
     headers: list[tuple[str, str]]
     span: Span
+
+
+class Made(NamedTuple):
+    """An answer that was given at once, and what it was made from."""
+
+    response: Response
+    source: AtHand
 
 
 class ObjectStream:
@@ -75,23 +82,46 @@ async def get_object(call: Call) -> Response:
 async def head_object(call: Call) -> Response:
     _check_read(call)
     bucket = await call.bucket()
-    plan = await _plan(call, bucket, encryption.opened(call, await call.store.head(bucket, call.key, call.version)))
+    return _headed(await _plan(call, bucket, encryption.opened(call, await call.store.head(bucket, call.key, call.version))))
+
+
+def _headed(plan: Plan) -> Response:
     if plan.status != 304:
         plan.headers.append(("Content-Length", str(plan.span.length)))
     return Response(plan.status, plan.headers)
+
+
+def read_at_once(call: Call) -> Made | None:
+    """GetObject and HeadObject, where what they need is at hand; None where it is not, or more than the plain object is asked
+    for. What is answered is decided by the same functions in the same order."""
+    if call.version is not None or call.headers.keys() & encryption.HEADERS:
+        return None
+    reads = call.request.method == "GET"
+    _check_read(call)
+    found = call.store.at_hand(call.bucket_name, call.key, reads)
+    data = None if found is None else found.data()
+    if found is None or data is None or found.info.record.encryption or lifecycle.has_rules(found.bucket):
+        return None
+    check_owner(found.bucket, call.headers.get(OWNER))
+    headers = _described(call, found.bucket, found.info)
+    plan = _unchanged(call, found.info, headers) or _selected(call, found.info, headers)
+    if reads:
+        start, length = plan.span
+        return Made(Response(plan.status, plan.headers, data if length == len(data) else data[start : start + length]), found)
+    return Made(_headed(plan), found)
 
 
 async def put_object(call: Call) -> Response:
     if OFFSET in call.headers:
         return await append_object(call)
     bucket = await call.bucket()
-    spec = put_spec(call, bucket, metadata.read(call.headers))
+    spec = await put_spec(call, bucket, metadata.read(call.headers))
     source = payload_source(call.request, call.identity)
     locking.check_digest(spec.lock, source.checksum is not None or spec.real_md5)
     if source.checksum is None:
         source.add_checksum(DEFAULT)
     info = await call.store.put(bucket, call.key, spec, source)
-    headers = [("ETag", quoted(info.etag)), *version_headers(bucket, info), *checksum_headers(info.record)]
+    headers = [("ETag", quoted(info.etag)), *written(info), *checksum_headers(info.record)]
     headers += encryption.shown_to_writer(call, info.record)
     return Response(200, headers + await lifecycle.expiration(call, bucket, info))
 
@@ -102,7 +132,7 @@ async def append_object(call: Call) -> Response:
     if offset < 0:
         raise S3Error("InvalidArgument", ArgumentName=OFFSET, ArgumentValue=call.headers[OFFSET])
     bucket = await call.bucket()
-    spec = put_spec(call, bucket, metadata.read(call.headers), {*KEPT, OFFSET})
+    spec = await put_spec(call, bucket, metadata.read(call.headers), {*KEPT, OFFSET})
     source = payload_source(call.request, call.identity)
     wanted = await _kept_checksum(call, bucket)
     if source.checksum != wanted:
@@ -125,6 +155,8 @@ async def delete_object(call: Call) -> Response:
     metadata.refuse_unsupported(call.headers, (conditions.MODIFIED, conditions.SIZE, locking.BYPASS))
     get = call.headers.get
     doom = conditions.Doom(get("if-match"), get(conditions.MODIFIED), get(conditions.SIZE))
+    if call.version is not None and doom.etag is not None:  # S3 looks at the current version only
+        raise S3Error("NotImplemented", Header="If-Match")
     condition = conditions.for_delete(doom, conditions.read(call.headers))
     bucket = await call.bucket()
     gone = await call.store.delete(bucket, call.key, condition, call.version, locking.bypasses(call, bucket))
@@ -136,12 +168,15 @@ async def delete_object(call: Call) -> Response:
     return Response(204, headers)
 
 
-def put_spec(call: Call, bucket: Bucket, found: metadata.Metadata, known: Collection[str] = UPLOADING) -> PutSpec:
+async def put_spec(call: Call, bucket: Bucket, found: metadata.Metadata, known: Collection[str] = UPLOADING) -> PutSpec:
     """What PutObject, CopyObject and CreateMultipartUpload have in common, checked. `known`: headers that ask for more than
     storing bytes, and get it."""
-    metadata.refuse_unsupported(call.headers, known, ownership.no_lists(bucket))
+    metadata.refuse_unsupported(call.headers, known)
+    headers = found.headers
+    if not grants.HEADERS.isdisjoint(call.headers) and (kept := await acl.of_headers(call, bucket)):
+        headers = headers | {metadata.LIST: kept}
     return PutSpec(
-        owner=call.owner.id, headers=found.headers, meta=found.meta, ftt=found.ftt,
+        owner=call.owner.id, headers=headers, meta=found.meta, ftt=found.ftt,
         real_md5=has_content_md5(call.request), condition=conditions.for_write(call.headers),
         tags=tagging.from_header(call.headers), lock=locking.from_headers(call.headers, bucket),
         seal=encryption.seal_for(call, bucket),
@@ -158,14 +193,33 @@ def _check_read(call: Call) -> None:
 
 async def _plan(call: Call, bucket: Bucket, info: ObjectInfo) -> Plan:
     """Conditions first, then the part or range, as RFC 9110 13.2.2 orders them."""
+    headers = _described(call, bucket, info)
+    plan = _unchanged(call, info, headers)
+    if plan is None:
+        headers += await lifecycle.expiration(call, bucket, info)
+        plan = _selected(call, info, headers)
+    return plan
+
+
+def _described(call: Call, bucket: Bucket, info: ObjectInfo) -> list[tuple[str, str]]:
+    """The headers that tell of an object."""
     headers = [("ETag", quoted(info.etag)), ("Last-Modified", http_date(info.modified)), ("Accept-Ranges", "bytes")]
     headers += version_headers(bucket, info) + metadata.answer(info, call.query) + locking.lock_headers(info.record)
     headers += encryption.shown_to_owner(call, info.record)
     if info.record.tags:
         headers.append(("x-amz-tagging-count", str(len(info.record.tags))))
+    return headers
+
+
+def _unchanged(call: Call, info: ObjectInfo, headers: list[tuple[str, str]]) -> Plan | None:
+    """The 304, where the conditions ask for it. PreconditionFailed."""
     if not conditions.check_read(conditions.read(call.headers), info):
         return Plan(304, [pair for pair in headers if pair[0] in _NOT_MODIFIED], Span(0, 0))
-    headers += await lifecycle.expiration(call, bucket, info)
+    return None
+
+
+def _selected(call: Call, info: ObjectInfo, headers: list[tuple[str, str]]) -> Plan:
+    """What of the object is sent."""
     if "partNumber" in call.query:
         return _part(call, info, headers)
     wanted = call.headers.get("range")
@@ -193,7 +247,7 @@ def _part(call: Call, info: ObjectInfo, headers: list[tuple[str, str]]) -> Plan:
         if part.number == number:
             headers.append(("x-amz-mp-parts-count", str(len(record.parts))))
             if _shows_checksums(call):
-                headers += [("x-amz-checksum-" + name, value) for name, value in part.checksums.items()]
+                headers += [("x-amz-checksum-" + name, value) for name, value in sums_of(record, part).items()]
             return _partial(info, headers, Span(start, part.size))
         start += part.size
     raise _no_such_part(number, len(record.parts))

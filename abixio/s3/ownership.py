@@ -1,7 +1,7 @@
 """Who owns the objects that others put into a bucket, and whether access control lists count there.
 
-Everybody here is the one owner, so all three answers make him the owner of everything, and nothing but what is said of lists
-differs: where they are switched off, S3 refuses them as such; where they are not, they are refused as what is not there.
+Everybody here is the one owner, so all three answers make him the owner of everything, and nothing but what is done with lists
+differs: where they are switched off, S3 refuses them as such; where they are not, they are kept and shown.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from abixio.config import KIB
 from abixio.message import Response
 from abixio.s3.call import Call, Handler, xml_answer
 from abixio.s3.errors import S3Error
-from abixio.s3.metadata import NO_LISTS
+from abixio.s3.grants import SETTING as LIST
+from abixio.s3.grants import unpack
 from abixio.s3.schema import check, one, some, word
 from abixio.s3.xml import document, node, text
 from abixio.store.types import Bucket
@@ -44,7 +45,14 @@ async def put_bucket_ownership_controls(call: Call) -> Response:
     if len(body.children) > 1:
         raise S3Error("MalformedXML")
     way = word(body.children[0], "ObjectOwnership")
-    await call.store.change_bucket(bucket.name, lambda settings: {**settings, SETTING: way})
+
+    def edit(settings: Mapping[str, str]) -> Mapping[str, str]:
+        others = [each for each in unpack(settings.get(LIST) or "[]") if each.who != call.owner.id]
+        if way == ENFORCED and others:
+            raise S3Error("InvalidBucketAclWithObjectOwnership")
+        return {**settings, SETTING: way}
+
+    await call.store.change_bucket(bucket.name, edit)
     return Response(200)
 
 
@@ -64,9 +72,9 @@ def from_header(headers: Mapping[str, str]) -> dict[str, str]:
     return {SETTING: way}
 
 
-def no_lists(bucket: Bucket) -> str:
-    """What to say of an access control list that would give somebody something."""
-    return NO_LISTS if bucket.settings.get(SETTING, ENFORCED) == ENFORCED else "NotImplemented"
+def lists_count(bucket: Bucket) -> bool:
+    """Whether access control lists are switched on."""
+    return bucket.settings.get(SETTING, ENFORCED) != ENFORCED
 
 
 HANDLERS: Final[Mapping[str, Handler]] = {

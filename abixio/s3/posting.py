@@ -28,7 +28,7 @@ from abixio.s3.payload_checks import DEFAULT, Checks
 from abixio.s3.policy import Policy, parse_policy
 from abixio.s3.sigv4 import Identity, same, sign
 from abixio.s3.sigv4_claim import ALGORITHM, TIMESTAMP, UNSIGNED, read_credential
-from abixio.s3.versioning import version_headers
+from abixio.s3.versioning import written
 from abixio.s3.xml import MalformedDocument, document, parse, text
 from abixio.store.types import Bucket, ObjectInfo
 
@@ -86,7 +86,7 @@ async def post_object(call: Call, post: Post) -> Response:
     check_key(fields["key"])
     call = replace(call, key=fields["key"], request=_as_put(call.request, fields))
     bucket = await call.bucket()
-    spec = put_spec(call, bucket, metadata.read(call.headers))
+    spec = await put_spec(call, bucket, metadata.read(call.headers))
     if "tagging" in fields:
         spec = replace(spec, tags=_tags(fields["tagging"]))
     source = _Sized(post, Checks(call.headers, UNSIGNED))
@@ -193,7 +193,7 @@ def _tags(value: str) -> dict[str, str]:
 # ---- the answer ------------------------------------------------------------------------------------------------------
 def _answer(call: Call, bucket: Bucket, fields: Mapping[str, str], info: ObjectInfo) -> Response:
     place = f"{call.place.rstrip('/')}/{quote(call.key, safe='/~')}"
-    headers = [("ETag", quoted(info.etag)), ("Location", place), *version_headers(bucket, info), *checksum_headers(info.record)]
+    headers = [("ETag", quoted(info.etag)), ("Location", place), *written(info), *checksum_headers(info.record)]
     headers += encryption.shown_to_writer(call, info.record)
     wanted = _redirect(fields, bucket, call.key, info)
     if wanted is not None:

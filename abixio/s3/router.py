@@ -99,16 +99,22 @@ def route(method: str, bucket: str, key: str, query: Collection[str], copies: bo
     if bucket == _LAMBDA_PATH and method == "POST":
         return _LAMBDA_PATH
     found = [name for name in query if name in _KNOWN] if query else []
+    if copies and method != "PUT" and (method != "POST" or "uploadId" in found):
+        raise S3Error("InvalidArgument", "You can only specify a copy source header for copy requests.",
+                      ArgumentName="x-amz-copy-source")
     if not key:
         operation = _pick(BUCKET, method, found)
         if operation == "ListObjects" and "list-type" in query:
             return "ListObjectsV2"
         return operation if "id" in query else _LISTS.get(operation, operation)
+    if len(found) == 1 and method not in OBJECT.get(found[0], {}) and method in BUCKET.get(found[0], {}):
+        raise S3Error("InvalidRequest", f"Key is not expected for the {method} method ?{found[0]} subresource")
     operation = _pick(OBJECT, method, found)
     if operation == "UploadPart" and "partNumber" not in query:
-        raise S3Error("InvalidArgument", "This operation needs a partNumber.", ArgumentName="partNumber", ArgumentValue="null")
+        raise S3Error("MethodNotAllowed", headers=[("Allow", "DELETE, POST, GET")], Method=method, ResourceType="UPLOAD")
     if operation == "PutObject" and "partNumber" in query:
-        raise S3Error("InvalidArgument", "This operation needs an uploadId.", ArgumentName="uploadId", ArgumentValue="null")
+        raise S3Error("InvalidArgument", "This operation does not accept partNumber without uploadId", ArgumentName="partNumber",
+                      ArgumentValue="partNumber")
     if copies:
         return {"PutObject": "CopyObject", "UploadPart": "UploadPartCopy"}.get(operation, operation)
     return operation

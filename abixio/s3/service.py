@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import time
 from base64 import b64encode
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Coroutine, Mapping
+from typing import Any, Final
 
 from abixio.codec.digest import Digests
 from abixio.config import Config
 from abixio.errors import AbixioError
-from abixio.message import Request, Response
+from abixio.message import ID, Answer, Repeated, Request, Response
 from abixio.s3 import (
     acl,
     archive,
@@ -29,11 +29,14 @@ from abixio.s3 import (
     objects,
     ownership,
     posting,
+    rename,
+    reseal,
     settings,
     tagging,
     unset,
     versioning,
 )
+from abixio.s3.answered import Answered
 from abixio.s3.call import CHECKSUMS, Call, Handler, root_owner
 from abixio.s3.documents import Documents
 from abixio.s3.envelope import Keys, NoKeys
@@ -96,7 +99,9 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     "PostObject": posting.no_form,
     "PutObject": objects.put_object,
     "DeleteObject": objects.delete_object,
+    "RenameObject": rename.rename_object,
     "RestoreObject": archive.restore_object,
+    "UpdateObjectEncryption": reseal.update_object_encryption,
     "DeleteObjects": batch.delete_objects,
     "CopyObject": copy.copy_object,
     "CreateMultipartUpload": multipart.create_multipart_upload,
@@ -107,6 +112,9 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     "ListParts": multipart.list_parts,
 }
 """What is served; every other operation that the router knows is answered with NotImplemented."""
+
+AT_ONCE: Final[Mapping[str, frozenset[str]]] = {"GET": frozenset({"GetObject"}), "HEAD": frozenset({"HeadObject"})}
+"""Operations, by method, that `objects.read_at_once` may answer."""
 
 _SIGNING: Final = frozenset({
     "x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-expires", "x-amz-signedheaders", "x-amz-signature",
@@ -135,26 +143,47 @@ class S3Service:
         self._hosts = Hosts(config.domains, config.region)
         self._proxies = Proxies(config.trusted_proxies) if config.trusted_proxies else None
         self._verified = Verified()
+        self._answered = Answered()
         self._owners = {access_key: root_owner(access_key) for access_key in credentials}
 
-    async def __call__(self, request: Request) -> Response:
+    def __call__(self, request: Request) -> Answer | Coroutine[Any, Any, Response]:
+        """Authenticated here and now; answered here and now too, where nothing has to be waited for."""
         target: Target | None = None
-        identity: Identity | None
+        identity: Identity | None = None
         try:
             if self._proxies is not None:
                 self._proxies.apply(request)
+            elif (again := self._repeated(request)) is not None:
+                return again
             good = self._verified.find(request, time.time())
             if good is not None:
-                target, identity = good
+                target, identity = good.target, good.identity
             else:
                 target = parse_target(request.target, self._hosts.bucket(request.headers.get("host", "")))
-                if request.method == "OPTIONS":
-                    return self._signed(request, await cors.preflight(self._store, request, target))
-                identity = None if posting.is_form(request, target) else self._first(request, target)
+                if request.method != "OPTIONS" and not posting.is_form(request, target):
+                    identity = self._first(request, target)
+            if identity is not None and target.key and request.method in AT_ONCE and "origin" not in request.headers:
+                made = self._at_once(request, target, identity)
+                if made is not None:
+                    return made
+        except AbixioError as error:
+            refusal = self._refusal(error, request, target)
+            return self._for_pages(request, target, refusal) if "origin" in request.headers else refusal
+        return self._go_on(request, target, identity)
+
+    async def _go_on(self, request: Request, target: Target, identity: Identity | None) -> Response:
+        """What has to be waited for. Without an identity it is a preflight or a form."""
+        try:
+            if request.method == "OPTIONS":
+                return self._signed(request, await cors.preflight(self._store, request, target))
             answer = await (self._post(request, target) if identity is None else self._answer(request, target, identity))
             self._signed(request, answer)
         except AbixioError as error:
             answer = self._refusal(error, request, target)
+        return await self._for_pages(request, target, answer)
+
+    async def _for_pages(self, request: Request, target: Target | None, answer: Response) -> Response:
+        """With what a page of another origin has to be told."""
         if "origin" in request.headers and target is not None and request.method != "OPTIONS":
             answer.headers += await cors.answer_headers(self._store, request, target.bucket)
         return answer
@@ -162,7 +191,7 @@ class S3Service:
     @staticmethod
     def _signed(request: Request, answer: Response) -> Response:
         """With what every good answer says of itself."""
-        answer.headers += [("x-amz-request-id", request.id), ("x-amz-id-2", HOST_ID), SERVER]
+        answer.headers += [(ID, request.id), ("x-amz-id-2", HOST_ID), SERVER]
         return answer
 
     def refuse(self, error: Exception, request_id: str) -> Response:
@@ -182,12 +211,34 @@ class S3Service:
             self._verified.keep(request, target, identity)
         return identity
 
+    def _repeated(self, request: Request) -> Repeated | None:
+        """The answer to a presigned GET or HEAD that was answered before, if nothing has changed since."""
+        good = self._verified.plain(request, time.time())
+        if good is None or good.given is None:
+            return None
+        return good.given.again(request, self._store.at_hand(good.target.bucket, good.target.key, request.method == "GET"))
+
+    def _at_once(self, request: Request, target: Target, identity: Identity) -> Answer | None:
+        """The answer, if it can be told without a wait."""
+        given = self._answered.find(request, identity)
+        if given is not None:
+            again = given.again(request, self._store.at_hand(target.bucket, target.key, request.method == "GET"))
+            if again is not None:
+                return again
+        if _operation(request, target) not in AT_ONCE[request.method]:
+            return None
+        made = objects.read_at_once(self._call(request, target, identity))
+        if made is None:
+            return None
+        answer = self._signed(request, made.response)
+        given = self._answered.keep(request, identity, answer, made.source)
+        good = self._verified.plain(request, time.time())
+        if good is not None:
+            good.given = given
+        return answer
+
     async def _answer(self, request: Request, target: Target, identity: Identity) -> Response:
-        if target.bucket:
-            check_asked_name(target.bucket)
-        operation = route(request.method, target.bucket, target.key, target.params, copy.HEADER in request.headers)
-        if target.key:
-            check_key(target.key)
+        operation = _operation(request, target)
         handler = HANDLERS.get(operation)
         if handler is None:
             raise S3Error("NotImplemented", f"{operation} is not implemented.")
@@ -225,6 +276,16 @@ class S3Service:
         answer = response(found, request.id, target.resource if target else "", request.method == "HEAD")
         answer.headers.append(SERVER)
         return answer
+
+
+def _operation(request: Request, target: Target) -> str:
+    """What is asked for, of names that may be asked for."""
+    if target.bucket:
+        check_asked_name(target.bucket)
+    operation = route(request.method, target.bucket, target.key, target.params, copy.HEADER in request.headers)
+    if target.key:
+        check_key(target.key)
+    return operation
 
 
 def _unhoist(request: Request, target: Target) -> None:

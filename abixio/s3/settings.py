@@ -16,6 +16,7 @@ from abixio.s3.call import Call, Handler, xml_answer
 from abixio.s3.errors import S3Error
 from abixio.s3.schema import FLAG, Field, check, inner, maybe, one, word
 from abixio.s3.xml import Fragment, Node, document, text
+from abixio.store.types import Bucket
 
 MAX_DOCUMENT: Final = 128 * KIB
 """S3's limit for a website configuration, which is the longest of them."""
@@ -41,7 +42,7 @@ class Setting:
     unset: Fragment = _NOTHING
     """The document's content where nobody set it."""
     missing: str = ""
-    """Or the code of the error that says so."""
+    """Or the code of the error that says so. With both, this is what is said where it was taken away."""
     check: Callable[[Node], None] = _fine
     write: Callable[[Node], str] = inner
     deletes: str = ""
@@ -65,7 +66,9 @@ def _attributes(body: Node) -> None:
         raise S3Error("NotImplemented", "Access control by tags is not implemented.")
 
 
+BLOCK: Final = "publicAccessBlock"
 _BLOCKS: Final = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+_ALL_BLOCKS: Final = Fragment("".join(text(name, True) for name in _BLOCKS))
 
 
 def _blocks(body: Node) -> str:
@@ -73,13 +76,19 @@ def _blocks(body: Node) -> str:
     return "".join(text(name, word(body, name) or "false") for name in _BLOCKS)
 
 
+async def public_access(call: Call, bucket: Bucket) -> Mapping[str, bool]:
+    """Which access of the public is blocked, by the names of the four."""
+    kept = await call.store.config(bucket, BLOCK)
+    shown = _ALL_BLOCKS if kept is None else kept
+    return {name: text(name, True) in shown for name in _BLOCKS}
+
+
 SETTINGS: Final = (
     Setting("website", "BucketWebsite", "WebsiteConfiguration", website.FIELDS, missing="NoSuchWebsiteConfiguration",
             check=website.check, deletes="DeleteBucketWebsite"),
-    # Nothing is public here, whatever it says.
-    Setting("publicAccessBlock", "PublicAccessBlock", "PublicAccessBlockConfiguration",
-            tuple(maybe(name, FLAG) for name in _BLOCKS), missing="NoSuchPublicAccessBlockConfiguration", write=_blocks,
-            deletes="DeletePublicAccessBlock"),
+    # Nothing is public here, whatever it says. New buckets of S3 have all four.
+    Setting(BLOCK, "PublicAccessBlock", "PublicAccessBlockConfiguration", tuple(maybe(name, FLAG) for name in _BLOCKS),
+            _ALL_BLOCKS, "NoSuchPublicAccessBlockConfiguration", write=_blocks, deletes="DeletePublicAccessBlock"),
     Setting("accelerate", "BucketAccelerateConfiguration", "AccelerateConfiguration",
             (one("Status", frozenset({"Enabled", "Suspended"})),), check=_accelerate),
     Setting("requestPayment", "BucketRequestPayment", "RequestPaymentConfiguration",
@@ -93,7 +102,7 @@ SETTINGS: Final = (
 def _getter(setting: Setting) -> Handler:
     async def get(call: Call) -> Response:
         kept = await call.store.config(await call.bucket(), setting.name)
-        if kept is None and setting.missing:
+        if not kept and setting.missing and (kept is not None or not setting.unset):
             raise S3Error(setting.missing, BucketName=call.bucket_name)
         return xml_answer(document(setting.root, setting.unset if kept is None else Fragment(kept)))
 
@@ -114,7 +123,7 @@ def _putter(setting: Setting) -> Handler:
 
 def _deleter(setting: Setting) -> Handler:
     async def delete(call: Call) -> Response:
-        await call.store.set_config(await call.bucket(), setting.name, None)
+        await call.store.set_config(await call.bucket(), setting.name, "" if setting.unset else None)
         return Response(204)
 
     return delete

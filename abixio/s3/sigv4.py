@@ -7,7 +7,7 @@ the two together. The caller it returns carries what `payload_chunked` needs to 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -92,7 +92,7 @@ def _canonical(request: Request, target: Target, claim: Claim) -> Iterator[str]:
             yield canonical_request(request.method, *spelt, headers, claim.signed, claim.canonical_payload)
 
 
-def _check_coverage(headers: Mapping[str, str], signed: list[str]) -> None:
+def _check_coverage(headers: Mapping[str, str], signed: Sequence[str]) -> None:
     """AccessDenied when something that S3 would act on could have been added by a stranger. The payload hash is part of
     the canonical request in any case."""
     covered = {"x-amz-content-sha256", *signed}

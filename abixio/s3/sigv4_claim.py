@@ -7,7 +7,7 @@ see what they know. Nothing here needs a secret; `sigv4` checks the claim.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -58,7 +58,7 @@ class Claim:
     date: str
     region: str
     timestamp: str
-    signed: list[str]
+    signed: Sequence[str]
     signature: str
     canonical_payload: str
     payload: str
@@ -68,7 +68,7 @@ class Claim:
 def read_claim(request: Request, params: Mapping[str, str], region: str | None, now: float) -> Claim:
     """The claim of a request, in whichever form it comes; AccessDenied when there is none. `region`: the only one that may be
     signed for; None: any."""
-    header = request.headers.get("authorization")
+    header = request.headers.get("authorization") or None  # an empty one claims nothing
     in_query = "X-Amz-Algorithm" in params or "X-Amz-Signature" in params or "X-Amz-Credential" in params
     if header is not None and (in_query or "Signature" in params):
         raise S3Error(
@@ -93,6 +93,9 @@ def refuse_mechanism() -> NoReturn:
 def _claim_of_header(request: Request, header: str, region: str | None, now: float) -> Claim:
     mechanism, _, rest = header.partition(" ")
     if mechanism != ALGORITHM:
+        if mechanism == "AWS" and ":" not in rest:
+            raise S3Error("InvalidArgument", "AWS authorization header is invalid.  Expected AwsAccessKeyId:signature",
+                          ArgumentName="Authorization", ArgumentValue=header)
         if mechanism == "AWS" or mechanism.startswith("AWS4-"):
             refuse_mechanism()
         raise S3Error("InvalidArgument", "Unsupported Authorization Type", ArgumentName="Authorization", ArgumentValue=header)
@@ -151,7 +154,7 @@ def _claim_of_query(request: Request, params: Mapping[str, str], region: str | N
     return Claim(access_key, date, place, timestamp, signed, signature, covered, payload, b"X-Amz-Signature")
 
 
-def _payload_of_query(headers: Mapping[str, str], params: Mapping[str, str], signed: list[str]) -> tuple[str, str]:
+def _payload_of_query(headers: Mapping[str, str], params: Mapping[str, str], signed: Sequence[str]) -> tuple[str, str]:
     """What was signed of the payload, and what it has to match. A hash that the sender of the body adds to somebody else's
     URL is not signed; the body has to match it all the same. But nobody can take back what the signer asked for."""
     header = headers.get(PAYLOAD_HEADER)
@@ -169,6 +172,7 @@ def _payload_of_query(headers: Mapping[str, str], params: Mapping[str, str], sig
     return covered, header
 
 
+@lru_cache(maxsize=256)
 def read_credential(credential: str, region: str | None, code: str, prefix: str) -> tuple[str, str, str]:
     """Access key, date and region of `<access key>/<date>/<region>/s3/aws4_request`."""
     parts = credential.rsplit("/", 4)
@@ -194,11 +198,12 @@ def read_credential(credential: str, region: str | None, code: str, prefix: str)
     return access_key, date, place
 
 
-def _signed_headers(names: str) -> list[str]:
+@lru_cache(maxsize=256)
+def _signed_headers(names: str) -> tuple[str, ...]:
     """The names of a list; empty when it is malformed. No name twice: a long header, repeated a thousand times, would make
     a canonical request a thousand times as long."""
-    signed = names.split(";") if SIGNED_HEADERS.fullmatch(names) else []
-    return signed if len(set(signed)) == len(signed) else []
+    signed = tuple(names.split(";")) if SIGNED_HEADERS.fullmatch(names) else ()
+    return signed if len(set(signed)) == len(signed) else ()
 
 
 def _check_payload(payload: str) -> None:
@@ -235,6 +240,13 @@ def _seconds(timestamp: str) -> float | None:
         return datetime.strptime(timestamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
     except ValueError:
         return None
+
+
+def valid_dates(params: Mapping[str, str]) -> tuple[float, float]:
+    """From when to when, in seconds since 1970, a URL that was found good is: what `check_dates` says in between."""
+    start = _seconds(params["X-Amz-Date"])
+    assert start is not None
+    return start - MAX_SKEW, start + int(params["X-Amz-Expires"])
 
 
 def check_dates(params: Mapping[str, str], now: float) -> None:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Final
 from unicodedata import category
 
 from msgspec.structs import replace
 
 from abixio.config import KIB
-from abixio.errors import IsDeleteMarker
 from abixio.message import Response
 from abixio.s3.call import Call, xml_answer
 from abixio.s3.errors import S3Error
 from abixio.s3.names import query_pairs
-from abixio.s3.versioning import amend, version_headers
+from abixio.s3.schema import ANY, check, one, some
+from abixio.s3.versioning import amend, standing, version_headers
 from abixio.s3.xml import Fragment, Node, document, node, text
 from abixio.store.record import Record
 
@@ -35,13 +34,15 @@ AT_CREATION: Final = "tags"
 _SIGNS: Final = frozenset("_.:/=+-@")
 """Besides the letters, digits and spaces of all languages."""
 
+_GRAMMAR: Final = (one("TagSet", (some("Tag", (one("Key", ANY), one("Value", ANY))),)),)
+
 Tags = dict[str, str]
 
 
 # ---- objects ---------------------------------------------------------------------------------------------------------
 async def get_object_tagging(call: Call) -> Response:
     bucket = await call.bucket()
-    info = await call.store.head(bucket, call.key, call.version)
+    info = await standing(call, bucket)
     return xml_answer(_document(info.record.tags), version_headers(bucket, info))
 
 
@@ -54,10 +55,9 @@ async def put_object_tagging(call: Call) -> Response:
 
 async def delete_object_tagging(call: Call) -> Response:
     bucket = await call.bucket()
-    with suppress(IsDeleteMarker):
-        info = await call.store.head(bucket, call.key, call.version)
-        if not info.record.tags:
-            return Response(204, version_headers(bucket, info))
+    info = await standing(call, bucket)
+    if not info.record.tags:
+        return Response(204, version_headers(bucket, info))
     info = await amend(call, bucket, lambda record: _tagged(record, {}))
     return Response(204, version_headers(bucket, info))
 
@@ -110,19 +110,17 @@ def from_header(headers: Mapping[str, str]) -> Tags:
     try:
         pairs = query_pairs(value.encode("latin-1"))
     except S3Error:
-        pairs = []
-    if not pairs or len(value) > MAX_DOCUMENT:
+        pairs = [("", "")]
+    if len(dict(pairs)) < len(pairs) or any(not key for key, _ in pairs) or len(value) > MAX_DOCUMENT:
         raise S3Error("InvalidArgument", "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query "
                       "parameters without tag name duplicates.", ArgumentName=HEADER, ArgumentValue=value)
-    return _checked(pairs, OF_OBJECT, in_header=value)
+    return _checked(pairs, OF_OBJECT)
 
 
 def from_document(body: Node, most: int) -> Tags:
     """Of a `Tagging` document. MalformedXML, InvalidTag, BadRequest."""
-    found = body.find("TagSet")
-    if found is None:
-        raise S3Error("MalformedXML")
-    return _checked(_pairs(found), most)
+    check(body, _GRAMMAR)
+    return _checked(_pairs(body.children[0]), most)
 
 
 def _pairs(found: Node) -> list[tuple[str, str]]:
@@ -135,13 +133,12 @@ def _pairs(found: Node) -> list[tuple[str, str]]:
     return pairs
 
 
-def _checked(pairs: Sequence[tuple[str, str]], most: int, in_header: str = "") -> Tags:
+def _checked(pairs: Sequence[tuple[str, str]], most: int) -> Tags:
     tags = dict(pairs)
     if len(tags) < len(pairs):
-        if in_header:
-            raise S3Error("InvalidArgument", "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query "
-                          "parameters without tag name duplicates.", ArgumentName=HEADER, ArgumentValue=in_header)
-        raise S3Error("InvalidTag", "Cannot provide multiple Tags with the same key")
+        keys = [key for key, _ in pairs]
+        raise S3Error("InvalidTag", "Cannot provide multiple Tags with the same key",
+                      TagKey=next(key for key in keys if keys.count(key) > 1))
     if len(tags) > most:
         kind = "Object" if most == OF_OBJECT else "Bucket"
         raise S3Error("BadRequest", f"{kind} tags cannot be greater than {most}")

@@ -1,52 +1,70 @@
-"""Presigned URLs that were found good: a URL that is fetched again is not verified again, only its dates are.
+"""Presigned URLs that were found good: one that is used again is not verified again, only its dates are.
 
 What is remembered depends on nothing but the method, the raw target and the Host header, since only URLs that sign just
-the host and come without any x-amz-* or Authorization header are. Verifying one takes 45 us, a look in here 3 us.
+the host and come without any x-amz-* or Authorization header are. Such a URL leads to the head of the answer too, if the request
+has no header that could change that (see `answered`).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from abixio.message import Request
+from abixio.s3.answered import DULL, Given
 from abixio.s3.names import Target
 from abixio.s3.sigv4 import Identity
-from abixio.s3.sigv4_claim import check_dates
+from abixio.s3.sigv4_claim import check_dates, valid_dates
 
 KEPT: Final = 4096
-"""URLs remembered, each of 1 KiB or so."""
+"""URLs remembered, each of 2 KiB or so."""
 LONGEST: Final = 2048
 """Bytes of a URL that is worth it: a long key and a usual signature."""
 
 _Key = tuple[str, bytes, str]
 
 
-class _Good(NamedTuple):
+@dataclass(slots=True)
+class Good:
+    """A URL that is good between two times (seconds since 1970)."""
+
     target: Target
     identity: Identity
+    start: float
+    end: float
+    given: Given | None = None
+    """What a request for it without further headers was answered."""
 
 
 class Verified:
     """Remembers the newest KEPT good URLs."""
 
     def __init__(self) -> None:
-        self._good: OrderedDict[_Key, _Good] = OrderedDict()
+        self._good: OrderedDict[_Key, Good] = OrderedDict()
 
-    def find(self, request: Request, now: float) -> _Good | None:
+    def find(self, request: Request, now: float) -> Good | None:
         """What was found for the same request before; S3Error when its time is over by now."""
         key = _key(request)
         good = None if key is None else self._good.get(key)
-        if good is not None:
+        if good is not None and not good.start <= now <= good.end:
             check_dates(good.target.params, now)
         return good
+
+    def plain(self, request: Request, now: float) -> Good | None:
+        """The same of a request that has DULL headers only."""
+        headers = request.headers
+        if not headers.keys() <= DULL:
+            return None
+        good = self._good.get((request.method, request.target, headers.get("host", "")))
+        return good if good is not None and good.start <= now <= good.end else None
 
     def keep(self, request: Request, target: Target, identity: Identity) -> None:
         """`request` was found good, and its signature covers just the host."""
         key = _key(request)
         if key is None:
             return
-        self._good[key] = _Good(target, identity)
+        self._good[key] = Good(target, identity, *valid_dates(target.params))
         if len(self._good) > KEPT:
             self._good.popitem(last=False)
 

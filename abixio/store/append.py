@@ -26,7 +26,7 @@ from abixio.store.composite import COMBINABLE, whole
 from abixio.store.multipart import upload_name
 from abixio.store.objects import Objects, check_against, stamp
 from abixio.store.reader import open_reader
-from abixio.store.record import Layout, Part, Record, pack
+from abixio.store.record import Layout, Part, Record, pack, unpaired
 from abixio.store.stored import Stored
 from abixio.store.types import Bucket, Condition, ObjectInfo, PutSpec, Source, info_of
 from abixio.store.upload import Received, receive
@@ -166,8 +166,8 @@ def _appended(old: Record, parts: tuple[Part, ...], seq: int, w: int, upload: by
     """The record of the longer object; all that is not about its bytes stays."""
     sums = _sums(parts)
     return replace(
-        old, seq=seq, w=w, rev=0, modified=_now(), size=sum(part.size for part in parts), etag=etag_of(parts), parts=parts,
-        checksums=sums, checksum_type="FULL_OBJECT" if sums else "", upload=upload,
+        unpaired(old), seq=seq, w=w, rev=0, modified=_now(), size=sum(part.size for part in parts), etag=etag_of(parts),
+        parts=parts, checksums=sums, checksum_type="FULL_OBJECT" if sums else "", upload=upload,
     )
 
 

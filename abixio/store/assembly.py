@@ -7,7 +7,7 @@ volumes that join are whole, and known to be filling, before any member names th
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -15,6 +15,7 @@ from typing import Final
 from abixio.errors import IdentityDamaged, StartupError, VolumeError
 from abixio.store.membership import Found, Plan, decide, refuse_overlap
 from abixio.volume import identity, names
+from abixio.volume.company import Company
 from abixio.volume.files import Files
 from abixio.volume.identity import Look
 from abixio.volume.interface import Note
@@ -72,8 +73,11 @@ def _look(files: Files, path: str) -> Found:
         return Found(path, Look.FORMATTED, damage=str(error))
 
 
-def carry_out(plan: Plan, files: Files | None = None) -> PoolVolumes:
-    """Format, join and update as planned, then open. Volumes that do not open are left out with a warning."""
+def carry_out(
+    plan: Plan, files: Files | None = None, company: Callable[[int], Company] | None = None
+) -> PoolVolumes:
+    """Format, join and update as planned, then open. Volumes that do not open are left out with a warning. `company`: of a slot,
+    where other processes will use it too."""
     files = files or Files()
     _refuse_in_use(files, plan)
     for warning in plan.warnings:
@@ -86,7 +90,19 @@ def carry_out(plan: Plan, files: Files | None = None) -> PoolVolumes:
     volumes = PoolVolumes(plan.n)
     try:
         for slot, found in sorted((plan.present | plan.fresh).items()):
-            _open(volumes, slot, found.path, files)
+            _open(volumes, slot, found.path, files, None if company is None else company(slot))
+    except BaseException:
+        volumes.close()
+        raise
+    return volumes
+
+
+def rejoin(n: int, places: Mapping[int, str], companies: Mapping[int, Company], files: Files) -> PoolVolumes:
+    """Open the volumes of a pool of n that other processes serve already: what is to be decided was decided."""
+    volumes = PoolVolumes(n)
+    try:
+        for slot, path in places.items():
+            _open(volumes, slot, path, files, companies[slot])
     except BaseException:
         volumes.close()
         raise
@@ -156,9 +172,9 @@ def _write(files: Files, found: Found, plan: Plan, slot: int) -> None:
     identity.write(files, found.path, plan.identity_of(slot, plan.identity.epoch))
 
 
-def _open(volumes: PoolVolumes, slot: int, path: str, files: Files) -> None:
+def _open(volumes: PoolVolumes, slot: int, path: str, files: Files, company: Company | None) -> None:
     try:
-        volume = LocalVolume.open(path, files)
+        volume = LocalVolume.open(path, files, company)
     except VolumeError as error:
         _log.warning("%s: %s; starting without it", path, error)
         return
@@ -168,7 +184,10 @@ def _open(volumes: PoolVolumes, slot: int, path: str, files: Files) -> None:
     try:
         if volume.notes().get(FILLING):
             volumes.filling.add(slot)
-            _log.warning("%s: slot %d was replaced and lacks the data of before; replace no other disk that holds it", path, slot)
+            if company is None or not company.joins:
+                _log.warning(
+                    "%s: slot %d was replaced and lacks the data of before; replace no other disk that holds it", path, slot
+                )
     except VolumeError as error:
         _log.warning("%s: %s; starting without it", path, error)
         del volumes.by_slot[slot]

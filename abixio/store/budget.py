@@ -44,7 +44,7 @@ class Manners:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._one = asyncio.Lock()
-        self._asked = pool.asked
+        self._asked = pool.load
         self._looked = pool.loop.time()
         self.busy = False
         """Whether clients asked for anything worth stepping back, at the last look."""
@@ -62,7 +62,7 @@ class Manners:
             await asyncio.sleep((self._pool.loop.time() - start) * (1 / SHARE - 1))
 
     def _look(self) -> bool:
-        now, asked = self._pool.loop.time(), self._pool.asked
+        now, asked = self._pool.loop.time(), self._pool.load
         if now - self._looked >= SAMPLE:
             self.busy = (asked - self._asked) / (now - self._looked) >= BUSY
             self._looked, self._asked = now, asked

@@ -13,7 +13,7 @@ import weakref
 from collections import deque
 from typing import Final
 
-from abixio.config import KIB
+from abixio.config import KIB, MIB
 from abixio.errors import Overloaded
 from abixio.store.layout import STRIPE_BUFFER
 
@@ -22,25 +22,44 @@ SMALL: Final = 256 * KIB
 one costs less than 10 us."""
 RESERVE_SHARE: Final = 8
 """An eighth of the budget is for small buffers alone, or a few dozen large uploads on slow lines would stop every small one:
-with the default 256 of the largest, thousands of usual ones."""
-KEPT: Final = 6
-"""Buffers kept once all are back: two uploads' worth (3 stripes in flight each), 48 MiB."""
+with the default 256 of the largest, thousands of usual ones. Another eighth is for bodies of up to one stripe."""
+SCRAPS_SHARE: Final = 16
+"""A sixteenth of it is for small answers on their way to clients that do not read them: 32 MiB by default, some hundreds."""
+_SLACK: Final = 64 * KIB
+"""A buffer for a stripe of 4 MiB has room for one byte more: by it one sees whether the stripe is the last."""
+_SIZES: Final = (512 * KIB + _SLACK, MIB + _SLACK, 2 * MIB + _SLACK, 4 * MIB + _SLACK, STRIPE_BUFFER)
+"""Of larger buffers: few, so that one is nearly always there from before. Most layouts need the last but one."""
+KEPT: Final = 48 * MIB
+"""Bytes of free buffers kept once all are back: a few uploads' worth, with three stripes in flight each."""
 MAX_WAITING: Final = 4096
 """Transfers that may wait for memory; each is a connection with a paused socket, so this is about open connections."""
 WAIT: Final = 30.0
 """Seconds to wait for memory: less than the minute after which usual clients give up, so they hear SlowDown instead."""
 
 
+class _Share:
+    """A part of the budget that is kept for some. Nobody waits for it: what does not fit comes from what is for all."""
+
+    __slots__ = ("most", "out")
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.out = 0
+
+    def fits(self, size: int) -> bool:
+        return self.out + size <= self.most
+
+
 class StripeBuffer:
     """Borrowed memory. It begins with one user; whoever drops the last hold gives it back."""
 
-    __slots__ = ("_home", "_memory", "_reserved", "_users", "view")
+    __slots__ = ("_home", "_memory", "_share", "_users", "view")
 
-    def __init__(self, home: BufferPool, memory: mmap.mmap | bytearray, reserved: bool = False) -> None:
+    def __init__(self, home: BufferPool, memory: mmap.mmap | bytearray, share: _Share) -> None:
         self.view = memoryview(memory)
         self._home = home
         self._memory = memory
-        self._reserved = reserved
+        self._share = share
         self._users = 1
 
     def hold(self) -> None:
@@ -51,7 +70,21 @@ class StripeBuffer:
         """One user less."""
         self._users -= 1
         if self._users == 0:
-            self._home._take_back(self._memory, self._reserved)
+            self._home._take_back(self._memory, self._share)
+
+
+class _Scrap(bytearray):
+    """Says when it dies."""
+
+    __slots__ = ("_share",)
+
+    def __init__(self, share: _Share, size: int) -> None:
+        super().__init__(size)
+        self._share = share
+        share.out += size
+
+    def __del__(self) -> None:
+        self._share.out -= len(self)
 
 
 class BufferPool:
@@ -61,48 +94,67 @@ class BufferPool:
         if budget < STRIPE_BUFFER:
             raise ValueError(f"a memory budget of {budget} bytes is less than one stripe buffer ({STRIPE_BUFFER})")
         self.budget = budget
-        self.reserve = min(budget // RESERVE_SHARE, budget - STRIPE_BUFFER)
-        """The part of it that only small buffers are made from."""
-        self.out = 0
-        """Bytes handed out."""
-        self._reserve_out = 0
-        self._free: list[mmap.mmap] = []
+        left = budget - STRIPE_BUFFER
+        self.small = _Share(min(budget // RESERVE_SHARE, left))
+        self.scraps = _Share(min(budget // SCRAPS_SHARE, left - self.small.most))
+        self.short = _Share(min(budget // RESERVE_SHARE, left - self.small.most - self.scraps.most))
+        self.common = _Share(budget - self.small.most - self.scraps.most - self.short.most)
+        self._free: dict[int, list[mmap.mmap]] = {size: [] for size in _SIZES}
         self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @property
+    def out(self) -> int:
+        """Bytes handed out, scraps aside."""
+        return self.common.out + self.small.out + self.short.out
 
     @property
     def waiting(self) -> int:
         """Transfers in the queue."""
         return len(self._queue)
 
-    async def acquire(self, size: int) -> StripeBuffer:
-        """A buffer of at least `size` bytes, of any content. Overloaded when there is none to be had."""
-        if size <= SMALL and self._reserve_out + size <= self.reserve:
-            self._reserve_out += size
-            self.out += size
-            return StripeBuffer(self, bytearray(size), reserved=True)
-        await self._charge(size if size <= SMALL else STRIPE_BUFFER)
-        if size <= SMALL:
-            return StripeBuffer(self, bytearray(size))
-        return StripeBuffer(self, self._free.pop() if self._free else _pages(STRIPE_BUFFER))
+    async def acquire(self, size: int, short: bool = False) -> StripeBuffer:
+        """A buffer of at least `size` bytes, of any content. `short`: all of a body goes there. Overloaded when there is none to
+        be had."""
+        size = size if size <= SMALL else next(each for each in _SIZES if each >= size)
+        own = self.small if size <= SMALL else self.short
+        if own.fits(size) and (short or own is self.small):
+            own.out += size
+            return StripeBuffer(self, self._memory(size), own)
+        await self._charge(size)
+        return StripeBuffer(self, self._memory(size), self.common)
 
-    def _take_back(self, memory: mmap.mmap | bytearray, reserved: bool) -> None:
+    def _memory(self, size: int) -> mmap.mmap | bytearray:
+        if size <= SMALL:
+            return bytearray(size)
+        if self._free[size]:
+            return self._free[size].pop()
+        if self.out + self._idle() > self.budget:
+            for others in self._free.values():
+                others.clear()
+        return _pages(size)
+
+    def _idle(self) -> int:
+        """Bytes of free buffers."""
+        return sum(size * len(free) for size, free in self._free.items())
+
+    def scrap(self, size: int) -> memoryview | None:
+        """Memory of any content for an answer that is sent as soon as it is there; it counts for as long as anybody has a view
+        of it. None when there is too much of that: nobody waits for it."""
+        return memoryview(_Scrap(self.scraps, size)) if self.scraps.fits(size) else None
+
+    def _take_back(self, memory: mmap.mmap | bytearray, share: _Share) -> None:
         if isinstance(memory, mmap.mmap):
-            self._free.append(memory)
-        if reserved:
-            self._reserve_out -= len(memory)
-        self._release(len(memory))
+            self._free[len(memory)].append(memory)
+        self._release(len(memory), share)
 
     def loan(self) -> Loan:
         """Memory for one reader."""
         return Loan(self)
 
     # ---- the budget --------------------------------------------------------------------------------------------------
-    def _fits(self, size: int) -> bool:
-        return self.out - self._reserve_out + size <= self.budget - self.reserve
-
     async def _charge(self, size: int) -> None:
-        if not self._queue and self._fits(size):
-            self.out += size
+        if not self._queue and self.common.fits(size):
+            self.common.out += size
             return
         if len(self._queue) >= MAX_WAITING:
             raise Overloaded(f"{MAX_WAITING} transfers wait for memory")
@@ -114,7 +166,7 @@ class BufferPool:
                 await future
         except BaseException as error:
             if future.done() and not future.cancelled():
-                self._release(size)
+                self._release(size, self.common)
             elif entry in self._queue:
                 self._queue.remove(entry)
                 self._grant()
@@ -122,21 +174,23 @@ class BufferPool:
                 raise Overloaded(f"no memory within {WAIT:.0f} seconds") from error
             raise
 
-    def _release(self, size: int) -> None:
-        self.out -= size
+    def _release(self, size: int, share: _Share) -> None:
+        share.out -= size
         if self.out == 0:
-            del self._free[KEPT:]
+            for free in self._free.values():
+                while free and self._idle() > KEPT:
+                    free.pop()
         self._grant()
 
     def _grant(self) -> None:
         """Serve the head of the queue; nobody overtakes it, so a large request is not starved by small ones."""
         while self._queue:
             size, future = self._queue[0]
-            if not self._fits(size):
+            if not self.common.fits(size):
                 return
             self._queue.popleft()
             if not future.done():
-                self.out += size
+                self.common.out += size
                 future.set_result(None)
 
 
@@ -162,7 +216,7 @@ class Loan:
             weakref.finalize(self, _died, self._pool, self._counted, asyncio.get_running_loop()).atexit = False
             self._counted[0] = 2 * size
         elif 2 * size > counted:
-            self._pool.out += 2 * size - counted
+            self._pool.common.out += 2 * size - counted
             self._counted[0] = 2 * size
         memory = _pages(size)
         weakref.finalize(memory, _keep, self).atexit = False
@@ -218,4 +272,4 @@ def _keep(loan: Loan) -> None:
 def _died(pool: BufferPool, counted: list[int], loop: asyncio.AbstractEventLoop) -> None:
     """A loan and its last view went, in whatever thread."""
     if not loop.is_closed():
-        loop.call_soon_threadsafe(pool._release, counted[0])
+        loop.call_soon_threadsafe(pool._release, counted[0], pool.common)

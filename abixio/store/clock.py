@@ -5,15 +5,22 @@ from __future__ import annotations
 import os
 import time
 
+from abixio.store.crew import Crew
+
 
 class Clock:
-    """Never backwards, also over restarts: start it above every seq that the volumes remember."""
+    """Never backwards, also over restarts: start it above every seq that the volumes remember. A crew has one."""
 
-    def __init__(self, above: int = 0) -> None:
+    def __init__(self, above: int = 0, crew: Crew | None = None) -> None:
         self._last = above
+        self._crew = crew
+        if crew is not None:
+            crew.advance(above)
 
     def tick(self, above: int = 0) -> int:
         """A seq greater than every one before and than `above`."""
+        if self._crew is not None:
+            return self._crew.advance(max(time.time_ns() // 1000, above + 1))
         self._last = max(time.time_ns() // 1000, self._last + 1, above + 1)
         return self._last
 

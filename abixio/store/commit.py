@@ -7,9 +7,12 @@ Of keys that may lose so many volumes that the rest could not tell whether it wa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as changed
 from typing import Final
+
+from msgspec import structs
 
 from abixio.errors import DataLost, OutcomeUnknown, Unavailable, VolumeError
 from abixio.store.asking import Asker, Enough
@@ -17,10 +20,11 @@ from abixio.store.clock import Clock
 from abixio.store.lane import Lane
 from abixio.store.locks import KeyLocks
 from abixio.store.pace import Pace
-from abixio.store.placing import Placer, refusal
+from abixio.store.pairs import Pairs
+from abixio.store.placing import Along, Placer, refusal
 from abixio.store.pool import Pool
 from abixio.store.rebuild import rebuild_shard
-from abixio.store.record import Record, unpack
+from abixio.store.record import Record, unpack, unpaired
 from abixio.store.resolve import DATA_KINDS, LISTED_KINDS, Fate, Version, View, same_content
 from abixio.store.settle import Settler
 from abixio.store.versions import Which, is_wanted, matters, walk
@@ -52,12 +56,24 @@ class Draft:
     inline: Mapping[int, bytes] | None = None
     of: Which = None
     """The version that `check` and `build` see."""
+    few: bool = False
+    """It hides no version, so that it needs to know no more than the newest ones, and what they say of the others."""
 
 
 ALL_NEED: Final = frozenset({"bucket", "setting"})
 """Kinds without which no object is found: one volume that is left has to know them."""
 SAME: Final[Collection[int]] = frozenset({-1})
 """As the holders of a draft: the slots that hold the version that it sees."""
+
+
+def newest(view: View) -> Version | None:
+    """The newest version of a key, if it is in no doubt and no tombstone."""
+    for version, fate in walk(view):
+        if fate is not Fate.COMMITTED:
+            return None
+        if is_wanted(version.record, None):
+            return None if version.record.kind == "tombstone" else version
+    return None
 
 
 class Doubt(Unavailable):
@@ -74,6 +90,7 @@ class Committer:
         self.locks = locks
         self.clock = clock
         self.settler = settler
+        self.pairs = Pairs(pool, self.placer, locks, lambda space, key: self.view(space, key, lambda view: False), self._finish)
 
     # ---- reading -----------------------------------------------------------------------------------------------------
     def look(self, space: bytes, key: bytes, pace: Pace, enough: Enough | None = None) -> View:
@@ -111,11 +128,19 @@ class Committer:
 
     async def seen(self, space: bytes, key: bytes, reading: bool = True, of: Which = None) -> Found | None:
         """`current` without the lock: Unavailable also when only the lock could tell."""
-        rows, rest = self.asker.at_hand(space, key)
-        found = self._agreed(rows) if of is None else None
+        rows, rest = self.asker.at_hand(space, key, of is None)
+        found = self.agreed(rows) if of is None else None
         if found is not None:
             return found
-        view = self.asker.view(rows)
+        view = self.asker.few(rows) if of is None else self.asker.view(rows)
+        if view.brief:
+            if rest and (any(lane.prompt for lane in rest) or not self._shows(view, reading)):
+                view = await self.asker.rest(space, key, rows, rest, lambda view: self._shows(view, reading), few=True)
+            version = newest(view)
+            if version is not None:
+                return self.serve(view, version, reading)
+            rows, rest = self.asker.at_hand(space, key)
+            view = self.asker.view(rows)
         if rest and (any(lane.prompt for lane in rest) or not self._tells(view, reading, of)):
             view = await self.asker.rest(space, key, rows, rest, lambda view: self._tells(view, reading, of))
         return self.tell(view, reading, of)
@@ -136,6 +161,12 @@ class Committer:
             elif fate is Fate.COMMITTED and same_content(version.record, newest.record):
                 return self.serve(view, version, reading)
         return None
+
+    @staticmethod
+    def _shows(view: View, reading: bool) -> bool:
+        """Whether the newest version is among the newest rows, and can be served from who showed it."""
+        version = newest(view)
+        return version is not None and (not reading or version.record.kind not in DATA_KINDS or len(version.present) >= version.k)
 
     def _tells(self, view: View, reading: bool, of: Which) -> bool:
         try:
@@ -165,14 +196,13 @@ class Committer:
         self._nothing(view)
         return None
 
-    def _agreed(self, rows: dict[int, list[Row]]) -> Found | None:
-        """The common case without a view (20 us less): every volume answers with one and the same newest row, and one says that
-        it is committed."""
+    def agreed(self, rows: Mapping[int, Sequence[Row]]) -> Found | None:
+        """The common case without a view (20 us less): every volume answers with one and the same newest row, and none has
+        aborted it. Then it is committed, whatever they say, since no quorum is more than all of them."""
         if len(rows) < self.pool.n or self.pool.filling:
             return None
         copies: dict[int, Row] = {}
         first: Row | None = None
-        committed = False
         for slot, own in rows.items():
             if not own:
                 return None
@@ -183,8 +213,7 @@ class Committer:
                 return None
             if row.state is State.ABORTED:
                 return None
-            committed = committed or row.state.stands
-        if first is None or not committed:
+        if first is None:
             return None
         record = unpack(first.record)
         return Found(record, copies) if record.kind in LISTED_KINDS else None
@@ -211,8 +240,9 @@ class Committer:
         """The version asked for, after every doubt that it depends on is settled."""
         return self.pick(await self.settled(view, of), reading, of)
 
-    async def settled(self, view: View, of: Which = None) -> View:
-        """Settle the fate of the rows that the answer depends on, from the newest down; the view after that."""
+    async def settled(self, view: View, of: Which = None, held: Collection[bytes] = ()) -> View:
+        """Settle the fate of the rows that the answer depends on, from the newest down; the view after that. `held`: the keys
+        that are locked, when there are more than this one."""
         touched = False
         for version, fate in walk(view):
             record = version.record
@@ -221,13 +251,17 @@ class Committer:
                     break
             elif fate is Fate.ABORTED or not matters(record, of):
                 continue
-            elif fate is Fate.FINISH:
-                await self._finish(view, version)
-                return await self.settled(await self.view(version.id.space, version.id.key), of)
             elif fate is Fate.OPEN:
                 raise Unavailable("an unfinished write can be neither completed nor taken back with these volumes")
             else:
-                await self._abort(view, version)
+                if version.other is not None:
+                    await self.pairs.settle(version, held or (version.id.key,))
+                elif fate is Fate.FINISH:
+                    await self._finish(view, version)
+                else:
+                    await self._abort(view, version)
+                if fate is Fate.FINISH:
+                    return await self.settled(await self.view(version.id.space, version.id.key), of, held)
                 touched = True
         return await self.view(*view.versions[0].id[:2]) if touched else view
 
@@ -239,32 +273,50 @@ class Committer:
         elif view.vouching < self.pool.quorum.r:
             raise Unavailable("too few volumes answer to take an unfinished write back")
 
-    async def _finish(self, view: View, version: Version) -> None:
-        """A write that may have been answered: complete it on W volumes at least."""
-        record, present = version.record, version.present
-        with self.pool.writes(record.write_ids):
-            ready = list(present)
-            inline: dict[int, bytes] = {}
-            for lane in self.pool.up():
-                if lane.slot in present or lane.slot not in view.rows:
-                    continue
-                if record.kind not in DATA_KINDS:
-                    ready.append(lane.slot)
-                    continue
-                shard = await self.remake(record, present, lane.slot)
-                if shard is not None:
-                    inline |= shard
-                    ready.append(lane.slot)
-            lanes = [lane for lane in self.pool.up() if lane.slot in ready]
+    async def _finish(
+        self, view: View, version: Version, other: Version | None = None, beside: View | None = None
+    ) -> None:
+        """A write that may have been answered: complete it on W volumes at least; of a rename both rows, if they are not done.
+        `beside`: what the volumes show of the other key."""
+        if other is not None and beside is not None and version.record.kind not in DATA_KINDS:
+            return await self._finish(beside, other, version, view)
+        record = version.record
+        with self.pool.writes(record.write_ids), self.pool.reads(record.write_ids):
+            lanes, inline = await self._ready(view, version, beside)
+            along: Along | None = None
+            if other is not None and beside is not None:
+                along = Along(other.id, other.record, other.stored, beside)
             everybody = (1 << self.pool.n) - 1
             done = await self.placer.insert(
-                version.id, record, State.PENDING, lanes, inline, view, everybody, stored=version.stored
+                version.id, record, State.PENDING, lanes, inline, view, everybody, stored=version.stored, along=along
             )
             if len(done) < record.w:
                 raise Unavailable("an unfinished write could not be completed")
-            if not await self._confirm(version.id, record, view, done):
+            if not await self.confirm(version.id, record, view, done, along):
                 raise Unavailable("an unfinished write could not be completed for good")
-            self.settler.add(version.id, record, done)
+            self.note(version.id, record, done, along)
+
+    async def _ready(self, view: View, version: Version, beside: View | None) -> tuple[list[Lane], dict[int, bytes]]:
+        """The volumes that have the shards of an unfinished write, or were given them, inline ones to go with the row."""
+        record, present = version.record, version.present
+        ready: list[Lane] = []
+        inline: dict[int, bytes] = {}
+        for lane in self.pool.up():
+            if lane.slot in present:
+                ready.append(lane)
+            elif lane.slot in view.rows and (beside is None or lane.slot in beside.rows):
+                shared = record.kind not in DATA_KINDS or (beside is not None and beside.keeps(lane.slot, record.write_ids))
+                shard = {} if shared else await self.remake(record, present, lane.slot)
+                if shard is not None:
+                    inline |= shard
+                    ready.append(lane)
+        return ready, inline
+
+    def note(self, id: RowId, record: Record, slots: Collection[int], along: Along | None = None) -> None:
+        """What was answered is settled next; of a rename both rows."""
+        self.settler.add(id, record, slots)
+        if along is not None:
+            self.settler.add(along.id, along.record, slots)
 
     async def spread(self, view: View, version: Version) -> set[int]:
         """Put a committed row, and its shard, wherever it is missing; returns the slots that have it then. Key lock held."""
@@ -292,7 +344,7 @@ class Committer:
             holders |= await self.placer.insert(
                 version.id, version.record, self.placer.as_committed(version), lanes, inline, view, stored=version.stored
             )
-        self.settler.add(version.id, version.record, holders)
+        self.settler.add(version.id, version.record, await self.pairs.joint(version, holders))
         return holders
 
     async def remake(self, record: Record, rows: Mapping[int, Row], slot: int) -> dict[int, bytes] | None:
@@ -315,12 +367,31 @@ class Committer:
         """W: how many volumes must hold a new row of this key before it is answered."""
         return max(k, self.pool.quorum.h, 1 + view.highest_m)
 
-    async def admit(self, space: bytes, key: bytes, k: int) -> View:
-        """Unavailable when a write of this key would be refused for lack of volumes; asked before the body is read."""
-        view = await self.view(space, key, lambda view: len(view.rows) >= self.quorum(view, k) and self._decided(view))
+    async def admit(self, space: bytes, key: bytes, k: int, few: bool = False) -> View:
+        """Unavailable when a write of this key would be refused for lack of volumes; asked before the body is read. `few`: the
+        newest rows will do, where they say enough."""
+        view = await self._brief(space, key, k) if few else None
+        if view is None:
+            view = await self.view(space, key, lambda view: len(view.rows) >= self.quorum(view, k) and self._decided(view))
         if len(view.rows) < self.quorum(view, k) or view.vouching < self.pool.quorum.r:
             raise Unavailable(f"{len(view.rows)} volumes answer, {self.quorum(view, k)} are needed to write")
         return view
+
+    async def _brief(self, space: bytes, key: bytes, k: int) -> View | None:
+        """A view of the newest rows on which a further version can be put: the newest version is in no doubt, and the oldest row
+        shown says which tolerance those below it have."""
+        def enough(view: View) -> bool:
+            return len(view.rows) >= self.quorum(view, k) and self._decided(view)
+
+        rows, rest = self.asker.at_hand(space, key, few=True)
+        view = await self.asker.rest(space, key, rows, rest, enough, few=True) if rest else self.asker.few(rows)
+        if not view.brief:
+            return view
+        try:
+            known = view.versions[-1].record.top >= 0 and newest(view) is not None
+        except DataLost:
+            return None
+        return view if known and len(view.rows) >= self.quorum(view, k) else None
 
     async def commit(self, draft: Draft) -> Record:
         """Write a record. On return it is acknowledged. An error other than OutcomeUnknown means: not stored."""
@@ -329,41 +400,57 @@ class Committer:
 
     async def commit_locked(self, draft: Draft) -> Record:
         """`commit` for a caller that holds the key lock."""
-        view = await self.admit(draft.space, draft.key, draft.k)
+        view = await self.admit(draft.space, draft.key, draft.k, draft.few)
         settled = await self.settled(view, draft.of)
         found = self.pick(settled, False, draft.of)
         if settled is not view:
-            view = await self.admit(draft.space, draft.key, draft.k)
+            view = await self.admit(draft.space, draft.key, draft.k, draft.few)
         draft.check(found)
+        await self.pairs.vouch(view)
         w = self.quorum(view, draft.k)
         holders = found.rows if draft.holders is SAME and found is not None else draft.holders
         lanes = self.placer.takers(holders, w)
         if len(lanes) < w:
             raise refusal(self.pool.up(), f"{len(lanes)} volumes took the data, {w} are needed")
-        record = draft.build(self.clock.tick(view.newest_seq), w, found)
-        id = RowId(draft.space, draft.key, record.seq, record.rev)
-        done = await self.placer.insert(id, record, State.PENDING, lanes, draft.inline, view, guard=True)
-        if len(done) < w:
-            await self._take_back(id, record, view, lanes)
-        if not await self._confirm(id, record, view, done):
-            self.settler.wake()
-            raise OutcomeUnknown("the volumes have the write, and too few could note that it is answered")
-        self.settler.add(id, record, done)
+        record = unpaired(draft.build(self.clock.tick(view.newest_seq), w, found))
+        if record.hides != "older":
+            if view.brief and record.hides != "none":
+                return await self.commit_locked(changed(draft, few=False))
+            record = structs.replace(record, top=max(view.highest_m, -1 if record.layout is None else record.layout.m))
+        await self.write(record, lanes, draft.inline, view)
         return record
 
-    async def _confirm(self, id: RowId, record: Record, view: View, slots: Collection[int]) -> bool:
+    async def write(
+        self, record: Record, lanes: list[Lane], inline: Mapping[int, bytes] | None, view: View, along: Along | None = None
+    ) -> None:
+        """Put a record on those volumes, the other one of a rename `along` with it. On return it is acknowledged."""
+        id = RowId(record.space, record.key, record.seq, record.rev)
+        done = await self.placer.insert(id, record, State.PENDING, lanes, inline, view, guard=True, along=along)
+        if len(done) < record.w:
+            await self._take_back(id, record, view, lanes, along)
+        if not await self.confirm(id, record, view, done, along):
+            self.settler.wake()
+            raise OutcomeUnknown("the volumes have the write, and too few could note that it is answered")
+        self.note(id, record, done, along)
+
+    async def confirm(
+        self, id: RowId, record: Record, view: View, slots: Collection[int], along: Along | None = None
+    ) -> bool:
         """Before the answer, where it matters: when as many volumes as this key can lose may leave fewer copies than it takes to
         tell that the row was answered (W + m > N), they say so themselves. Whether enough do."""
         if record.kind in ALL_NEED:
             most = self.pool.n - 1
         else:
             most = max(view.highest_m, record.layout.m if record.layout is not None else 0)
-        return record.w + most <= self.pool.n or await self.placer.confirm(id, slots, most + 1)
+        if along is not None:
+            most = max(most, along.view.highest_m)
+        others = () if along is None else (along.id,)
+        return record.w + most <= self.pool.n or await self.placer.confirm(id, slots, most + 1, *others)
 
-    async def _take_back(self, id: RowId, record: Record, view: View, lanes: list[Lane]) -> None:
+    async def _take_back(self, id: RowId, record: Record, view: View, lanes: list[Lane], along: Along | None) -> None:
         """A write that missed its quorum: abort it on every volume that can be reached, and raise."""
         error = refusal(lanes, "too few volumes answered; nothing was stored")
-        aborted = await self.placer.insert(id, record, State.ABORTED, self.pool.up(), None, view)
+        aborted = await self.placer.insert(id, record, State.ABORTED, self.pool.up(), None, view, along=along)
         self.settler.wake()
         if len(aborted) < self.pool.n - record.w + 1:
             raise OutcomeUnknown("too few volumes answered to store or to take back the write")

@@ -47,9 +47,15 @@ class Discarder:
         enough = self._pool.n - version.record.w + 1
         if len(view.rows) < enough:
             raise Unavailable(f"{len(view.rows)} volumes answer, {enough} are needed to discard a write")
-        done = await self._committer.placer.insert(
-            version.id, version.record, State.ABORTED, self._pool.up(), None, view, stored=version.stored
-        )
+        if version.other is not None:
+            async with self._committer.pairs.other_half(version) as other:
+                if other.fate is Fate.COMMITTED:
+                    raise Unavailable("the rename was committed, and is known to be by its other key")
+                done = await self._committer.pairs.abort(view, version, other)
+        else:
+            done = await self._committer.placer.insert(
+                version.id, version.record, State.ABORTED, self._pool.up(), None, view, stored=version.stored
+            )
         if len(done) < enough:
             raise Unavailable(f"{len(done)} volumes took it, {enough} are needed to discard a write")
 

@@ -113,7 +113,7 @@ class Healer:
             stored = version.stored
             placer = self._committer.placer
             done = await placer.insert(id, version.record, placer.as_committed(version), lanes, made, view, stored=stored)
-            self._mender.settler.add(id, version.record, version.present)
+            self._mender.settler.add(id, version.record, await self._committer.pairs.joint(version, version.present))
         failed += [f"volume {slot}: the shard could not be stored" for slot in made.keys() - done]
         return Healed(0, len(done), sum(len(made[slot]) for slot in done), 0, tuple(failed))
 

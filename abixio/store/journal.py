@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
@@ -35,6 +36,8 @@ AT_ONCE: Final = 16
 """Keys in work: their rows share transactions and syncs, and a client between them waits for no more than 3 ms of them."""
 LONGEST: Final = 300.0
 """Seconds a key that cannot be settled now waits at most for the next try; all are tried when a volume comes back."""
+YOUNG: Final = 5.0
+"""Seconds for which rows are left to whoever wrote them: some settling cycles of a busy server."""
 REMEMBERED: Final = 10_000
 """Keys for which the next try is remembered: 3 MiB. Those beyond are tried whenever their page comes up."""
 
@@ -132,7 +135,13 @@ class Journal:
         except TimeoutError:  # its breaker knows
             return set()
         self._cursor[lane.slot] = ids[-1] if len(ids) == PAGE else None
-        return {(id.space, id.key) for id in ids if not self._settler.busy(id)}
+        return {(id.space, id.key) for id in ids if not self._settler.busy(id) and not self._young(id)}
+
+    def _young(self, id: RowId) -> bool:
+        """Whether another process may be about to settle that row. To do it twice would do no harm but cost time, so a clock that
+        was put back does none either."""
+        made = (id.seq + id.rev) / 1_000_000
+        return self._pool.crew is not None and abs(time.time() - made) < YOUNG
 
     def _workable(self, keys: Iterable[Key], pace: Pace) -> list[Key]:
         """On a thread: the keys for which something can be done."""

@@ -1,6 +1,6 @@
 """Key locks: one writer or repairer per key at a time, held for the commit phase only.
 
-Within one process. Several processes will take a byte lock at a hash of the key (F_OFD_SETLK) inside the in-process lock.
+Where several processes serve the pool, a byte lock at a hash of the key (`bytelocks`) is taken inside the lock of this process.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from abixio.errors import Overloaded
+from abixio.store.bytelocks import ByteLocks
 
 WAIT: Final = 30.0
 """Seconds to wait for a key: as long as a volume may take before it is left behind, so a hung disk shows first there."""
@@ -64,8 +65,10 @@ class _Entry:
 class KeyLocks:
     """Shared and exclusive locks by name; a name costs memory only while somebody uses it."""
 
-    def __init__(self) -> None:
+    def __init__(self, elsewhere: ByteLocks | None = None) -> None:
+        """`elsewhere`: what keeps other processes away."""
         self._entries: dict[tuple[bytes, bytes], _Entry] = {}
+        self._elsewhere = elsewhere
 
     @asynccontextmanager
     async def exclusive(self, space: bytes, key: bytes) -> AsyncIterator[None]:
@@ -89,7 +92,11 @@ class KeyLocks:
         else:
             await self._wait(name, entry, exclusive)
         try:
-            yield
+            if self._elsewhere is None:
+                yield
+            else:
+                async with self._elsewhere.hold(name, exclusive, WAIT):
+                    yield
         finally:
             entry.release(exclusive)
             self._forget(name, entry)

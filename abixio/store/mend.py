@@ -14,6 +14,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from abixio.errors import AbixioError, CatalogCorrupt, DataLost, Overloaded, VolumeError
+from abixio.store.bytelocks import ByteLocks
 from abixio.store.commit import Committer
 from abixio.store.examine import examine
 from abixio.store.health import Healed
@@ -53,7 +54,7 @@ class Mender:
         self.committer = committer
         self.pool = committer.pool
         self.settler = settler
-        self._claims = KeyLocks()
+        self._claims = KeyLocks(None if self.pool.crew is None else ByteLocks(self.pool.crew, b"mend"))
         self._big = asyncio.Semaphore(BIG)
 
     def claim(self, space: bytes, key: bytes) -> AbstractAsyncContextManager[None]:
@@ -195,7 +196,7 @@ class Mender:
 
     async def _collect(self, view: View, version: Version) -> None:
         """An aborted row: goes once every slot holds it as aborted, in a way that survives a power cut."""
-        if len(view.rows) < self.pool.n:
+        if len(view.rows) < self.pool.n or (version.other is not None and view.judge(version) is not Fate.ABORTED):
             return
         rows = version.copies
         if len(rows) < self.pool.n or any(row.state is not State.ABORTED for row in rows.values()):
@@ -255,8 +256,8 @@ class Mender:
         copies = Copies(record, record.layout, {**version.present, lane.slot: anyone})
         index = record.layout.slots.index(lane.slot)
         try:
-            # Files that are being unlinked on that thread just now do not count as there.
-            await asyncio.wait_for(lane.run(lambda: None), DEADLINE)
+            # Files that are being unlinked just now, on that thread or by another process, do not count as there.
+            await asyncio.wait_for(lane.run(partial(lane.volume.unlink, ())), DEADLINE)
             for part in record.parts:
                 found = await examine(self.pool, copies, part, index)
                 if found.state != "ok":

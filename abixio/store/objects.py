@@ -17,6 +17,7 @@ from abixio.store.commit import SAME, Committer, Draft, Found
 from abixio.store.layout import choose
 from abixio.store.reader import StoredReader, open_reader
 from abixio.store.record import Hides, Layout, Record, pack, version_id
+from abixio.store.resolve import View
 from abixio.store.retention import check_unlocked
 from abixio.store.sealing import UnsealingReader, revealed, sealed
 from abixio.store.types import (
@@ -78,13 +79,30 @@ class Objects:
         unlock(info_of(found.record))
         for _ in range(OPEN_TRIES):
             try:
-                return await open_reader(self._pool, found.record, found.rows)
+                return await self._opened(found)
             except DataLost:
                 again = await self._found(bucket, key, version)
                 if again.record == found.record:
                     raise
                 found = again
-        return await open_reader(self._pool, found.record, found.rows)
+        return await self._opened(found)
+
+    async def _opened(self, found: Found) -> StoredReader:
+        """Parts are opened when their turn comes. Another process, which cannot have seen that they are read before it began to
+        remove them, has by then taken their rows away; and whoever looks for readers from now on sees this one. DataLost."""
+        reader = await open_reader(self._pool, found.record, found.rows)
+        record = found.record
+        if self._pool.crew is not None and len(record.parts) > 1 and not await self._stands(record):
+            await reader.aclose()
+            raise DataLost("it was overwritten while it was opened")
+        return reader
+
+    async def _stands(self, record: Record) -> bool:
+        """Whether so many volumes still have its row that it can be read from them."""
+        def enough(view: View) -> bool:
+            return any(version.record == record and len(version.present) >= version.k for version in view.versions)
+
+        return enough(await self._committer.view(record.space, record.key, enough))
 
     async def _found(self, bucket: Bucket, key: str, version: str | None) -> Found:
         self._pool.asked += 1
@@ -109,7 +127,7 @@ class Objects:
         """Store an object. Refusals that need no body come before the first read of `source`."""
         name = key.encode()
         layout = self.layout(certain(bucket), spec.ftt, name)
-        view = await self._committer.admit(bucket.space, name, layout.k)
+        view = await self._committer.admit(bucket.space, name, layout.k, stamp(bucket)[0] == "none")
         if spec.condition is not always:
             check_against(spec.condition, await self._committer.current(bucket.space, name))
         enough = self._committer.quorum(view, layout.k)
@@ -127,21 +145,24 @@ class Objects:
                 incompat=known.incompat, checksum_type=spec.checksum_type, tags=dict(spec.tags), lock=dict(spec.lock),
             )
 
-        work = self.finish_and_commit(received, build, spec.condition, self._buckets.kept(bucket))
+        few = stamp(bucket)[0] == "none"
+        work = self.finish_and_commit(received, build, spec.condition, self._buckets.kept(bucket), few)
         info = info_of(await self.sheltered(work))
         return info if spec.seal is None else revealed(info, spec.seal.key)
 
     async def finish_and_commit(
-        self, received: Received, build: Build[T], condition: Condition, keeping: AbstractAsyncContextManager[T]
+        self, received: Received, build: Build[T], condition: Condition, keeping: AbstractAsyncContextManager[T],
+        few: bool = False,
     ) -> Record:
-        """Finish the shards, then commit their record, inside `keeping`; when any of it fails, nothing stays behind."""
+        """Finish the shards, then commit their record, inside `keeping`; when any of it fails, nothing stays behind. `few`: as of
+        a Draft."""
         try:
             provisional = build(self._committer.clock.tick(), 0, None, None)
             async with keeping as kept:
                 holders = await received.finish(pack(provisional))
                 draft = Draft(
                     provisional.space, provisional.key, received.layout.k, lambda seq, w, found: build(seq, w, found, kept),
-                    lambda found: check_against(condition, found), holders, received.inline,
+                    lambda found: check_against(condition, found), holders, received.inline, few=few,
                 )
                 return await self._committer.commit(draft)
         except OutcomeUnknown:
@@ -196,7 +217,7 @@ class Objects:
             gone[:] = [found.record] if found is not None else []
 
         try:
-            record = await commit(Draft(bucket.space, name, 0, build, note, of=of))
+            record = await commit(Draft(bucket.space, name, 0, build, note, of=of, few=marks and hides == "none"))
         except _Nothing:
             return None
         shown = record if marks else gone[0]

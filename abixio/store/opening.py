@@ -16,7 +16,7 @@ from abixio.store.record import Part, unpack
 from abixio.store.resolve import DATA_KINDS
 from abixio.store.settle import drop
 from abixio.store.versions import shown
-from abixio.volume.interface import Head, Mark, Note, Row, RowId, State, Volume
+from abixio.volume.interface import Head, Mark, Note, Op, Row, RowId, State, Volume
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +62,19 @@ async def mark_regressed(pool: Pool) -> None:
             except VolumeError as error:
                 lane.fail(error)
     await _date_silence(pool, notes, older)
+
+
+async def adopt(pool: Pool) -> None:
+    """For a process that joins others: what they found out of the volumes when they began, from the notes that they made."""
+    for lane in pool.up():
+        own = await _notes(lane)
+        state = own.get(FILLING)
+        if state:
+            pool.filling.add(lane.slot)
+        if state == REGRESSED:
+            pool.regressed.add(lane.slot)
+        if state and own.get(SINCE, 0):
+            pool.since[lane.slot] = own[SINCE]
 
 
 async def _date_silence(pool: Pool, notes: Mapping[int, Mapping[str, int]], older: set[int]) -> None:
@@ -118,7 +131,7 @@ async def _verify(lane: Lane) -> None:
             rows = lane.volume.rows(id.space, id.key)
             row = next((row for row in rows if row.id == id), None)
             if row is not None and not await lane.run(partial(whole, lane.volume, row)):
-                await lane.apply((drop(row), _head_without(rows, id)), durable=True)
+                await lane.apply((drop(row), _head_without(rows, id), *_without_half(lane.volume, row)), durable=True)
                 _log.warning("volume %d: a write that no sync covered is gone", lane.slot)
             elif row is not None and row.state is State.ANSWERED:
                 await lane.apply((Mark(id, State.PENDING),), durable=True)
@@ -128,6 +141,14 @@ async def _verify(lane: Lane) -> None:
 def _head_without(rows: list[Row], gone: RowId) -> Head:
     """What LIST shows of the key on that volume once that row is not there."""
     return Head(gone.space, gone.key, shown(row for row in rows if row.id != gone))
+
+
+def _without_half(volume: Volume, row: Row) -> list[Op]:
+    """Of a row that goes, what takes the other one of its rename along: they count as one, until a barrier covered them."""
+    pair = unpack(row.record).pair
+    rows = volume.rows(row.id.space, pair) if pair else []
+    other = next((other for other in rows if other.id[2:] == row.id[2:] and other.state is not State.COMMITTED), None)
+    return [] if other is None else [drop(other), _head_without(rows, other.id)]
 
 
 def whole(volume: Volume, row: Row) -> bool:

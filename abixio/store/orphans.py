@@ -21,8 +21,8 @@ from abixio.volume.interface import Volume
 DIRECTORIES: Final = 256
 """Of shard files on a volume."""
 AGE: Final = 3600.0
-"""Seconds since a write began until its file may count as one. What this process writes is known to it (`Pool.writing`); the hour
-is for other processes, of which there are none yet."""
+"""Seconds since a write began until its file may count as one, unless somebody asks for all of them. What is being written is
+known, also of other processes (`Pool.writing`, `Crew`); the hour is for what nobody thought of."""
 GARBAGE: Final = 1_000_000
 """Entries read to see whether a file is garbage: 16 MB, and never so many in practice."""
 
@@ -32,8 +32,8 @@ class Orphans:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._born = time.time()
-        """What was written before had another process as its writer, which is gone: the volumes are locked."""
+        self._born = time.time() if pool.crew is None else pool.crew.born
+        """What was written before had another server as its writer, which is gone: the volumes are locked."""
 
     async def sweep(self, directory: int, at_once: bool = False) -> int:
         """Remove those of one directory on every volume that is up; how many there were. `at_once`: also recent ones."""
@@ -68,10 +68,11 @@ class Orphans:
 
     def _remove(self, volume: Volume, write_ids: list[bytes]) -> int:
         """On the volume's thread, behind all rows that were on their way; the volume itself keeps what a row names."""
-        free = [write_id for write_id in write_ids if write_id not in self._pool.writing and write_id not in self._pool.pins]
-        free = _not_named(volume, free)
+        pool = self._pool
+        free = [write_id for write_id in write_ids if write_id not in pool.writing and write_id not in pool.pins]
+        free = _not_named(volume, [write_id for write_id in free if not pool.used_elsewhere(write_id)])
         if free:
-            volume.unlink(free)
+            volume.unlink(free, pool.used_elsewhere)
         return len(free)
 
 

@@ -5,20 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from abixio.errors import AbixioError, Exhausted, InsufficientStorage, Overloaded, Unavailable, VolumeError, VolumeFull
 from abixio.store.lane import Lane
-from abixio.store.pool import Pool, let_go
+from abixio.store.pool import Pool
 from abixio.store.record import Record, pack
 from abixio.store.resolve import LISTED_KINDS, Fate, Version, View
 from abixio.store.versions import Shadow
-from abixio.volume.interface import Change, Head, Insert, Mark, RowId, State
+from abixio.volume.interface import Change, Head, Insert, Mark, Op, RowId, State
 
 STRAGGLER: Final = 2.0
 """Seconds to wait for the last volumes once W have answered: longer than a disk's usual hiccup."""
 DEADLINE: Final = 30.0
 """Seconds after which a volume that has not answered counts as failed for this write."""
+
+
+class Along(NamedTuple):
+    """The other row of a rename, which goes with the first in one transaction of each volume: see `pairs`."""
+
+    id: RowId
+    record: Record
+    stored: bytes
+    view: View
 
 
 class Placer:
@@ -35,7 +44,7 @@ class Placer:
 
     async def insert(
         self, id: RowId, record: Record, state: State, lanes: list[Lane], inline: Mapping[int, bytes] | None,
-        view: View, to: int | None = None, guard: bool = False, stored: bytes | None = None,
+        view: View, to: int | None = None, guard: bool = False, stored: bytes | None = None, along: Along | None = None,
     ) -> set[int]:
         """Put a row on those lanes; return the slots that have it. `guard`: not where a newer row is."""
         stored = pack(record) if stored is None else stored
@@ -44,8 +53,12 @@ class Placer:
         for lane in lanes:
             shard = inline.get(lane.slot) if inline else None
             row = Insert(id, state, mask, stored, record.write_ids, shard, guard)
+            ops: tuple[Op, ...] = (row, self.head(id, record, state, view, lane.slot))
+            if along is not None:
+                other = Insert(along.id, state, mask, along.stored, along.record.write_ids, None, guard)
+                ops = (*ops, other, self.head(along.id, along.record, state, along.view, lane.slot))
             try:
-                futures[lane.apply((row, self.head(id, record, state, view, lane.slot)), self.pool.durable)] = lane
+                futures[lane.apply(ops, self.pool.durable)] = lane
             except (VolumeError, Overloaded) as error:
                 self.pool.lost(lane, error)
         deadline = self.pool.loop.time() + DEADLINE
@@ -58,23 +71,27 @@ class Placer:
         marked = any(row.state is State.COMMITTED for row in version.copies.values())
         return State.COMMITTED if marked or self.pool.durable else State.ANSWERED
 
-    async def confirm(self, id: RowId, slots: Collection[int], enough: int) -> bool:
+    async def confirm(self, id: RowId, slots: Collection[int], enough: int, *others: RowId) -> bool:
         """Mark a row that is there on W volumes at least as answered, in a way that lasts as long as the row itself. Whether so
         many took the mark that one is left when the key loses as many volumes as it can; one that is lost meanwhile counts as one
         of these."""
-        change: Change = (Mark(id, State.COMMITTED if self.pool.durable else State.ANSWERED),)
+        state = State.COMMITTED if self.pool.durable else State.ANSWERED
+        marked, refused = await self.mark({slot: [Mark(each, state) for each in (id, *others)] for slot in slots}, enough)
+        return marked > 0 and (marked >= enough or not refused)
+
+    async def mark(self, changes: Mapping[int, Change], enough: int) -> tuple[int, int]:
+        """Change what volumes say of rows, by slot; how many did, and how many are up and did not."""
         futures: dict[asyncio.Future[None], Lane] = {}
         for lane in self.pool.up():
-            if lane.slot in slots:
+            if lane.slot in changes:
                 try:
-                    futures[lane.apply(change, self.pool.durable)] = lane
+                    futures[lane.apply(changes[lane.slot], self.pool.durable)] = lane
                 except (VolumeError, Overloaded) as error:
                     self.pool.lost(lane, error)
         deadline = self.pool.loop.time() + DEADLINE
         await self._wait(futures, min(enough, len(futures)), deadline)
         marked = sum([self._took(future, lane, (), deadline) for future, lane in futures.items()])
-        refused = sum(future.done() and future.exception() is not None and lane.up for future, lane in futures.items())
-        return marked > 0 and (marked >= enough or not refused)
+        return marked, sum(future.done() and future.exception() is not None and lane.up for future, lane in futures.items())
 
     @staticmethod
     def head(id: RowId, record: Record, state: State, view: View, slot: int) -> Head:
@@ -115,7 +132,7 @@ class Placer:
     def _took(self, future: asyncio.Future[None], lane: Lane, write_ids: tuple[bytes, ...], deadline: float) -> bool:
         """Whether the row is there for sure; what a straggler does later is found by the journal."""
         if not future.done():
-            self.pool.writing.update(write_ids)
+            self.pool.writing.take(write_ids)
             future.add_done_callback(partial(self._late, write_ids))
             self.pool.loop.call_at(deadline, self._give_up, future, lane)
             return False
@@ -131,7 +148,7 @@ class Placer:
 
     def _late(self, write_ids: tuple[bytes, ...], late: asyncio.Future[None]) -> None:
         """Until now that row could still come to be, and need its files."""
-        let_go(self.pool.writing, write_ids)
+        self.pool.writing.let_go(write_ids)
         if not late.cancelled():
             late.exception()
 

@@ -6,15 +6,17 @@ import asyncio
 import logging
 import resource
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from abixio.config import Config
 from abixio.errors import AbixioError, Overloaded, VolumeError
 from abixio.store.breaker import State
+from abixio.store.bytelocks import ByteLocks
+from abixio.store.crew import Crew
 from abixio.store.gang import Gang
 from abixio.store.lane import Lane
 from abixio.store.record import Record
@@ -31,6 +33,8 @@ FILES_SHARE: Final = 4
 """A quarter of the descriptors is for shards being written: half is for connections, the rest for catalogs and reads."""
 LOOKERS: Final = 8
 """Listings and searches of the journal at a time: 256 descriptors on 16 volumes; more would only wait for a processor."""
+WAIT: Final = 30.0
+"""Seconds to wait for a shard that another process makes: as long as for a key."""
 QUIET: Final = 30.0
 """Seconds between two lines of log on errors of one volume."""
 MAX_BAD: Final = 10_000
@@ -83,14 +87,41 @@ class Places:
         self.taken -= count
 
 
+class InUse(Counter[bytes]):
+    """Write ids whose files somebody uses, and how many do. `told`: where the other processes of a crew see it."""
+
+    def __init__(self, told: Callable[[Collection[bytes], int], None] | None = None) -> None:
+        super().__init__()
+        self._told = told
+
+    def take(self, write_ids: Collection[bytes]) -> None:
+        """One user of each of them more."""
+        self.update(write_ids)
+        if self._told is not None:
+            self._told(write_ids, 1)
+
+    def let_go(self, write_ids: Collection[bytes]) -> None:
+        """One user of each of them less."""
+        for write_id in write_ids:
+            self[write_id] -= 1
+            if not self[write_id]:
+                del self[write_id]
+        if self._told is not None:
+            self._told(write_ids, -1)
+
+
 class Pool:
     """Lanes by slot; None where a member is missing. Everything here is used from the event loop only."""
 
     def __init__(
         self, volumes: Mapping[int, Volume], n: int, filling: Collection[int], config: Config,
-        executor: ThreadPoolExecutor, buffers: BufferPool, loop: asyncio.AbstractEventLoop,
+        executor: ThreadPoolExecutor, buffers: BufferPool, loop: asyncio.AbstractEventLoop, crew: Crew | None = None,
     ) -> None:
+        """`crew`: the processes that serve the pool, when this is not the only one."""
         self.n = n
+        self.crew = crew
+        self.joins = False
+        """Whether other processes have the volumes open already."""
         self.quorum = Quorum(n)
         self.config = config
         self.executor = executor
@@ -108,12 +139,13 @@ class Pool:
         """Requests of clients for objects so far: background work steps back while it grows."""
         self.maps = Places(MAX_MAPS, "reads")
         self.files = Places(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // FILES_SHARE, "uploads")
-        self.pins: Counter[bytes] = Counter()
+        self.pins = InUse(None if crew is None else crew.pin)
         """Write ids whose files somebody reads: they are not unlinked meanwhile."""
-        self.writing: Counter[bytes] = Counter()
+        self.writing = InUse(None if crew is None else crew.write)
         """Write ids whose files are made, or are there, for a row that is not: they are no orphans."""
         self.bad: dict[tuple[bytes, int], Record] = {}
         """Shards, by write id and slot, that reads found missing or corrupt, and the records that name them."""
+        self._makers = None if crew is None else ByteLocks(crew, b"make")
         self.making: dict[tuple[bytes, int], asyncio.Future[None]] = {}
         """Shards, by write id and slot, that are being made again: nobody makes one of them a second time meanwhile."""
 
@@ -125,6 +157,12 @@ class Pool:
     def up(self) -> list[Lane]:
         """The lanes that answer, as far as is known, in slot order."""
         return [lane for lane in self.lanes if lane is not None and lane.up]
+
+    def whole(self, slot: int) -> None:
+        """That volume is filling no more: its silence counts again."""
+        self.filling.discard(slot)
+        self.since.pop(slot, None)
+        self.regressed.discard(slot)
 
     def vouching(self, slots: Collection[int]) -> int:
         """How many of those slots may speak by silence: all that are not filling."""
@@ -167,20 +205,38 @@ class Pool:
     @contextmanager
     def writes(self, write_ids: Collection[bytes]) -> Iterator[None]:
         """While inside, files of those ids are in the making."""
-        self.writing.update(write_ids)
+        self.writing.take(write_ids)
         try:
             yield
         finally:
-            let_go(self.writing, write_ids)
+            self.writing.let_go(write_ids)
 
     @contextmanager
     def reads(self, write_ids: Collection[bytes]) -> Iterator[None]:
         """While inside, files of those ids are not unlinked."""
-        self.pins.update(write_ids)
+        self.pins.take(write_ids)
         try:
             yield
         finally:
-            let_go(self.pins, write_ids)
+            self.pins.let_go(write_ids)
+
+    def read_elsewhere(self, write_id: bytes) -> bool:
+        """Whether another process may be reading that file. From any thread."""
+        return self.crew is not None and self.crew.read_elsewhere(write_id)
+
+    def used_elsewhere(self, write_id: bytes) -> bool:
+        """Whether another process may be reading or making that file. From any thread."""
+        crew = self.crew
+        return crew is not None and (crew.written_elsewhere(write_id) or crew.read_elsewhere(write_id))
+
+    @property
+    def load(self) -> int:
+        """Requests of clients so far, of all processes."""
+        return self.asked if self.crew is None else self.asked + self.crew.asked()
+
+    def makes(self, write_id: bytes, slot: int) -> AbstractAsyncContextManager[None]:
+        """While inside, no other process makes that shard (this one sees to that with `making`). Overloaded."""
+        return nullcontext() if self._makers is None else self._makers.hold((write_id, bytes((slot,))), True, WAIT)
 
     def report_bad(self, record: Record, write_id: bytes, slot: int) -> None:
         """A read met a shard that is gone or rotten: remembered for repair, up to MAX_BAD of them."""
@@ -193,11 +249,3 @@ class Pool:
         for lane in self.lanes:
             if lane is not None:
                 await lane.close()
-
-
-def let_go(held: Counter[bytes], write_ids: Iterable[bytes]) -> None:
-    """One user of each of them less."""
-    for write_id in write_ids:
-        held[write_id] -= 1
-        if not held[write_id]:
-            del held[write_id]

@@ -49,7 +49,8 @@ async def rebuild_shard(pool: Pool, record: Record, part: Part, rows: Mapping[in
             return None
     pool.making[shard] = made = pool.loop.create_future()
     try:
-        await _make(pool, copies, part, index, lane)
+        async with pool.makes(*shard):
+            await _make(pool, copies, part, index, lane)
         made.set_result(None)
     finally:
         made.cancel()

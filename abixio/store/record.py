@@ -99,6 +99,11 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     upload: bytes = b""
     """Of an upload, of the object completed from it, and of the tombstone of an upload: the upload's id. Of a part: the space and
     the key of its upload's record."""
+    top: int = -1
+    """Of a record that leaves older versions to be seen: the highest fault tolerance among the rows of its key when it was made,
+    its own included. -1: not said."""
+    pair: bytes = b""
+    """Of the two records of a rename, an object and a tombstone of one seq: the key of the other (see `pairs`)."""
 
     @property
     def write_ids(self) -> tuple[bytes, ...]:
@@ -124,7 +129,16 @@ REMEMBERED: Final = 1024
 """Records kept unpacked, 2 MiB at most: buckets, and objects that are read again and again."""
 SEALED: Final = "sealed"
 """The feature without which a reader would take the stored bytes of an encrypted object for its own."""
-_KNOWN_FEATURES: Final[frozenset[str]] = frozenset({SEALED})
+PAIRED: Final = "paired"
+"""The feature without which a reader would decide one record of a rename without the other."""
+_KNOWN_FEATURES: Final[frozenset[str]] = frozenset({SEALED, PAIRED})
+
+
+def unpaired(record: Record) -> Record:
+    """What is made of a renamed object is no half of that rename."""
+    if not record.pair:
+        return record
+    return msgspec.structs.replace(record, pair=b"", incompat=tuple(name for name in record.incompat if name != PAIRED))
 
 
 def pack(record: Record) -> bytes:

@@ -35,7 +35,7 @@ from abixio.store.bucketstore import Buckets, certain
 from abixio.store.commit import Committer, Draft, Found
 from abixio.store.multipart import upload_name
 from abixio.store.objects import Objects
-from abixio.store.record import Layout, Part, Record, pack
+from abixio.store.record import Layout, Part, Record, pack, unpaired
 from abixio.store.stored import Stored
 from abixio.store.types import Bucket, ObjectInfo, Reader, info_of
 from abixio.store.upload import Received, receive
@@ -113,7 +113,7 @@ class Reencoder:
         """What the shard files say of themselves, as those of the upload did."""
         seq, parts = self._committer.clock.tick(), (structs.replace(part, write_id=received.part.write_id),)
         if not record.upload:
-            return structs.replace(record, w=0, rev=seq - record.seq, layout=layout, parts=parts)
+            return structs.replace(unpaired(record), w=0, rev=seq - record.seq, layout=layout, parts=parts)
         owner = b"".join(upload_name(bucket, record.key.decode(), record.upload.hex()))
         return Record(
             "part", record.upload, part.number.to_bytes(4, "big"), seq, 0, modified=record.modified, size=part.size,

@@ -24,6 +24,7 @@ from abixio.config import MIB
 from abixio.errors import AbixioError
 from abixio.store.assembly import FILLING
 from abixio.store.budget import Manners
+from abixio.store.crew import Topic
 from abixio.store.errand import done_by
 from abixio.store.health import RefillStatus
 from abixio.store.lacks import Missing, batches, sort_out
@@ -189,9 +190,9 @@ class Refill:
         lane = self._ready(slot)
         await done_by(lane, lane.run(lane.volume.barrier))
         await done_by(lane, lane.apply((Note(FILLING, 0), Note(SINCE, 0)), durable=True))
-        self._pool.filling.discard(slot)
-        self._pool.since.pop(slot, None)
-        self._pool.regressed.discard(slot)
+        self._pool.whole(slot)
+        if self._pool.crew is not None:
+            self._pool.crew.tell(Topic.WHOLE)
         del self._progress[slot]
         seconds = self._pool.loop.time() - progress.began
         lost = f"; {progress.lost} objects are lost, too few of their shards are left" if progress.lost else ""

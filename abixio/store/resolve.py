@@ -17,7 +17,7 @@ from types import MappingProxyType
 from msgspec import structs
 
 from abixio.errors import CatalogCorrupt, DataLost
-from abixio.store.record import Record, unpack
+from abixio.store.record import Record, unpack, unpaired
 from abixio.volume.interface import Row, RowId, State
 
 DATA_KINDS = frozenset({"object", "part"})
@@ -61,9 +61,18 @@ class Version:
 
     @property
     def k(self) -> int:
-        """Copies that are needed to serve it."""
+        """Copies that are needed to serve it; of a row of a rename, to serve what was renamed."""
         record = self.record
-        return record.layout.k if record.layout is not None and record.kind in DATA_KINDS else 1
+        return record.layout.k if record.layout is not None and (record.kind in DATA_KINDS or record.pair) else 1
+
+    @property
+    def other(self) -> RowId | None:
+        """The other row of a rename."""
+        try:
+            pair = self.record.pair
+        except DataLost:
+            return None
+        return self.id._replace(key=pair) if pair else None
 
 
 def _sound(row: Row) -> bool:
@@ -88,6 +97,8 @@ class View:
     """The same with the rows of volumes that count as silent for an unsound record."""
     since: Mapping[int, int] = field(default_factory=dict)
     """Filling volumes that took part in every write with a seq above that: of those their silence says that they have no row."""
+    brief: bool = False
+    """There are older rows than these."""
 
     @classmethod
     def of(
@@ -125,12 +136,15 @@ class View:
 
     @property
     def highest_m(self) -> int:
-        """The greatest fault tolerance among the key's rows, -1 without any data row."""
+        """The greatest fault tolerance among the key's rows, -1 without any data row. In a brief view it may be that of a row
+        which is gone."""
         highest = -1
         for version in self.versions:
             with suppress(DataLost):  # a rotten old row must not stop all writes of its key
                 if version.record.kind in DATA_KINDS and version.record.layout is not None:
                     highest = max(highest, version.record.layout.m)
+                if self.brief:
+                    highest = max(highest, version.record.top)
         return highest
 
     @property
@@ -141,6 +155,14 @@ class View:
         """Whether another rev of that version keeps the same shards there."""
         others = (version for version in self.versions if version.id.seq == record.seq and slot in version.present)
         return any(version.record.write_ids == record.write_ids for version in others)
+
+    def keeps(self, slot: int, write_ids: tuple[bytes, ...]) -> bool:
+        """Whether a row of the key keeps those shards there."""
+        for version in self.versions:
+            with suppress(DataLost):
+                if slot in version.present and version.record.write_ids == write_ids:
+                    return True
+        return False
 
     def judge(self, version: Version) -> Fate:
         """The fate of a row, if no living writer works on it."""
@@ -175,7 +197,7 @@ class View:
 def same_content(a: Record, b: Record) -> bool:
     """Whether two records of one version show the same to every client, and differ in their layout at most."""
     plain = [
-        structs.replace(x, w=0, rev=0, layout=None, parts=tuple(structs.replace(part, write_id=b"") for part in x.parts))
-        for x in (a, b)
+        structs.replace(x, w=0, rev=0, top=-1, layout=None, parts=tuple(structs.replace(part, write_id=b"") for part in x.parts))
+        for x in (unpaired(a), unpaired(b))
     ]
     return plain[0] == plain[1]

@@ -163,7 +163,8 @@ class Restorer:
             finally:
                 source.close()
             stored = made.record or next(iter(copies.rows.values())).record
-            await done_by(self._lane, self._lane.run(partial(_write, self._lane.volume, part.write_id, made, stored)))
+            async with self._pool.makes(*shard):
+                await done_by(self._lane, self._lane.run(partial(_write, self._lane.volume, part.write_id, made, stored)))
         finally:
             ours.cancel()  # and not done: it is not synced, so others must not build on it
             del self._pool.making[shard]

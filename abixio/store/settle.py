@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, Final
 
 from abixio.errors import AbixioError, CatalogCorrupt
+from abixio.store.asking import FEW
 from abixio.store.lane import Lane
 from abixio.store.pool import Pool
 from abixio.store.record import Record, unpack
@@ -175,10 +176,16 @@ class Settler:
 
     def _t2(self, lane: Lane, id: RowId, entry: _Entry) -> list[Op]:
         """Mark the row committed and drop what it hides, unless a newer row took its place; on the volume's thread."""
-        rows = lane.volume.rows(id.space, id.key)
+        rows = lane.volume.top(id.space, id.key, FEW) if entry.record.hides == "none" and not id.rev else []
+        if not any(row.id == id for row in rows):  # such a row hides none, and is mostly among the newest
+            rows = lane.volume.rows(id.space, id.key)
         if not any(row.id == id and row.state is not State.ABORTED for row in rows):
             return []
         ops: list[Op] = [Mark(id, State.COMMITTED), *(drop(row) for row in rows if hides(entry.record, row))]
+        if entry.record.pair:
+            other = id._replace(key=entry.record.pair)
+            known = lane.volume.rows(other.space, other.key)
+            ops += [Mark(other, State.COMMITTED) for row in known if row.id == other and row.state is not State.ABORTED]
         if entry.record.kind == "tombstone" and entry.record.upload:
             ops += self._parts(lane, entry.record.upload)
         if len(entry.slots) == self.pool.n and entry.record.kind not in FLEETING:
@@ -205,9 +212,10 @@ class Settler:
     async def _unlink(self, lane: Lane) -> None:
         """Remove files that no row names and no reader holds."""
         def work() -> int:
-            found = [id for id in lane.volume.garbage(GARBAGE) if id not in self.pool.pins]
+            pool = self.pool
+            found = [id for id in lane.volume.garbage(GARBAGE) if id not in pool.pins and not pool.read_elsewhere(id)]
             if found:
-                lane.volume.unlink(found)
+                lane.volume.unlink(found, pool.read_elsewhere)
             return len(found)
 
         try:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import NamedTuple
+from time import monotonic
+from typing import Final, NamedTuple
 
 from abixio.codec.checksum import block_seed
 from abixio.errors import DataLost, VolumeError
 from abixio.store.decoder import Decoder
 from abixio.store.inline import InlineShard, unpack_shard
+from abixio.store.lane import STALL, Lane
 from abixio.store.layout import stripe_at
 from abixio.store.pool import Pool
 from abixio.store.record import Layout, Part, Record
 from abixio.volume.interface import Row, Shard, Volume
+
+_NO_ROOM: Final = memoryview(bytearray())
 
 
 class Copies(NamedTuple):
@@ -69,21 +73,9 @@ def report(pool: Pool, copies: Copies, found: Decoder) -> None:
             pool.report_bad(copies.record, found.part.write_id, copies.layout.slots[index])
 
 
-def at_hand(pool: Pool, copies: Copies) -> bytes | None:
-    """The whole of an object that lives in the catalogs, of one stripe and one part; None when a disk has to be waited for, or
-    too little is left."""
-    return _read_data(pool, copies) or _read_any(pool, copies)
-
-
-def whole(source: Decoder) -> bytes:
-    """All of a part of one stripe. DataLost."""
-    stored = source.part.stored
-    views = source.read(stripe_at(source.layout, stored, 0), 0, stored, memoryview(bytearray(stored)))
-    return b"".join(views or ())
-
-
-def _read_data(pool: Pool, copies: Copies) -> bytes | None:
-    """From the data shards alone, the common case at a fraction of the cost; None when one of them is not to be had."""
+def from_data(pool: Pool, copies: Copies, stored: Callable[[Lane, int], bytes]) -> bytes | None:
+    """The whole of an object of one part and one stripe that lives in the catalogs, from its data shards alone, the common case;
+    None when one of them is not to be had. `stored` gives the inline shard of that id on a volume, or VolumeError."""
     layout, (part,) = copies.layout, copies.record.parts
     stripe = stripe_at(layout, part.stored, 0)
     data = []
@@ -96,13 +88,65 @@ def _read_data(pool: Pool, copies: Copies) -> bytes | None:
         if lane is None or not lane.well or not lane.up or row is None or row.inline is None:
             return None
         try:
-            shard = unpack_shard(lane.volume.inline(row.inline, False), block_seed(part.write_id, part.number, slot))
+            shard = unpack_shard(stored(lane, row.inline), block_seed(part.write_id, part.number, slot))
         except VolumeError:
             return None
         if len(shard) != length:
             return None
         data.append(shard)
     return b"".join(data)
+
+
+def at_hand(pool: Pool, copies: Copies) -> bytes | None:
+    """The whole of an object that lives in the catalogs, of one stripe and one part; None when a disk has to be waited for, or
+    too little is left."""
+    return from_data(pool, copies, lambda lane, where: lane.volume.inline(where, False)) or _read_any(pool, copies)
+
+
+def peek(pool: Pool, copies: Copies, part: Part, room: memoryview) -> bool:
+    """On the event loop: fill `room` with a part of one stripe from the first k shards whose volumes are well, if all of them are
+    in the page cache and good. Whatever is missing or rotten is left to a thread, which reports it."""
+    layout, stripe = copies.layout, stripe_at(copies.layout, part.stored, 0)
+    openers: dict[int, Callable[[], Shard]] = {}
+    for index, slot in enumerate(layout.slots):
+        lane = pool.lanes[slot]
+        if lane is not None and lane.well and lane.up and slot in copies.rows and len(openers) < layout.k:
+            size = stripe.stored(index, layout.k)
+            place = room[index * stripe.piece :][:size] if index < layout.k else memoryview(bytearray(size))
+            openers[index] = partial(_peek, lane, part.write_id, place)
+    if len(openers) < layout.k:
+        return False
+    source = Decoder(layout, part, openers)
+    try:
+        views = source.read(stripe, 0, part.stored, memoryview(bytearray(source.room(stripe, 0, part.stored))))
+    except DataLost:
+        return False
+    finally:
+        source.close()
+    if views is None:
+        return False
+    start = 0
+    for view in views:
+        if view.obj is not room.obj:  # it was rebuilt
+            room[start : start + len(view)] = view
+        start += len(view)
+    return True
+
+
+def _peek(lane: Lane, write_id: bytes, room: memoryview) -> Shard:
+    before = monotonic()
+    try:
+        return lane.volume.peek_shard(write_id, room)
+    finally:
+        if (seconds := monotonic() - before) > STALL:
+            lane.stalled(seconds)
+
+
+def whole(source: Decoder) -> bytes:
+    """All of a part of one stripe. DataLost."""
+    stored = source.part.stored
+    views = source.read(stripe_at(source.layout, stored, 0), 0, stored, memoryview(bytearray(stored)))
+    return b"".join(views or ())
 
 
 def _read_any(pool: Pool, copies: Copies) -> bytes | None:

@@ -8,11 +8,14 @@ from contextlib import suppress
 from abixio.errors import AbixioError
 from abixio.store.append import Appender
 from abixio.store.bucketstore import Buckets, certain
+from abixio.store.bytelocks import ByteLocks
 from abixio.store.clock import Clock
 from abixio.store.commit import Committer
 from abixio.store.completion import Completion
 from abixio.store.configs import Configs
+from abixio.store.crew import Topic
 from abixio.store.discard import Discarder
+from abixio.store.glance import Glances
 from abixio.store.heal import Healer
 from abixio.store.health import Discarded, Healed, KeyHealth, RepairStatus, ScanStatus
 from abixio.store.history import History
@@ -23,22 +26,26 @@ from abixio.store.lister import Query, successor
 from abixio.store.locks import KeyLocks
 from abixio.store.mend import Mender
 from abixio.store.multipart import Uploads
+from abixio.store.news import News
 from abixio.store.objects import Objects
-from abixio.store.opening import mark_regressed, newest_seq, verify_unclean
+from abixio.store.opening import adopt, mark_regressed, newest_seq, verify_unclean
 from abixio.store.pages import Pages
 from abixio.store.pool import Pool
 from abixio.store.record import Record, version_id
 from abixio.store.reencode import Reencoder
 from abixio.store.refill import Refill
+from abixio.store.rename import Renamer
 from abixio.store.repairs import Repairs
 from abixio.store.scanner import Scanner
 from abixio.store.settle import Settler
 from abixio.store.status import volume_status
 from abixio.store.types import (
+    AtHand,
     Bucket,
     Condition,
     Deleted,
     Listing,
+    Move,
     ObjectInfo,
     PartInfo,
     PartRef,
@@ -64,7 +71,8 @@ class Store:
         self.pool = pool
         self.n = pool.n
         self.settler = Settler(pool)
-        self.committer = Committer(pool, KeyLocks(), Clock(newest_seq), self.settler)
+        elsewhere = None if pool.crew is None else ByteLocks(pool.crew, b"key")
+        self.committer = Committer(pool, KeyLocks(elsewhere), Clock(newest_seq, pool.crew), self.settler)
         self.mender = Mender(self.committer, self.settler)
         self.healer = Healer(self.mender)
         self._discarder = Discarder(self.mender)
@@ -76,30 +84,44 @@ class Store:
         self._history = History(self.committer)
         self._buckets = Buckets(self.committer, self._pages, self._history)
         self._objects = Objects(self.committer, self._buckets)
+        self._glances = Glances(self.committer)
         self._appender = Appender(self.committer, self._buckets, self._objects)
+        self._renamer = Renamer(self.committer, self._buckets, self._objects)
         self._uploads = Uploads(self.committer, self._buckets, self._objects, self._pages)
         self._configs = Configs(self.committer, self._buckets, self._pages)
         self._completion = Completion(self.committer, self._buckets, self._objects, self._pages)
         self.lifecycle = Lifecycle(self.committer, self._buckets, self._configs, self._objects, self._completion)
         self._reencoder = Reencoder(self.committer, self._buckets, self._objects)
+        self.notice: Callable[[bytes, bytes], None] = self.lifecycle.notice
+        """Told of keys of which a client deleted a version; where another process carries out the rules, it is."""
+        self._news = None if pool.crew is None else News(pool, pool.crew, self.lifecycle.wake)
 
     @classmethod
     async def start(cls, pool: Pool) -> Store:
-        """Check what a crash or a restored snapshot may have done to the volumes, then serve; repair goes on meanwhile."""
-        await mark_regressed(pool)
-        await verify_unclean(pool)
+        """Check what a crash or a restored snapshot may have done to the volumes, then serve; repair goes on meanwhile. Of
+        several processes the first one checks, and the runner does what is to be done once for all."""
+        if pool.joins:
+            await adopt(pool)
+        else:
+            await mark_regressed(pool)
+            await verify_unclean(pool)
         store = cls(pool, await newest_seq(pool))
         store.settler.start()
-        store.journal.start()
         store.repairs.start()
-        store.refill.start()
-        store.scanner.start()
-        store.lifecycle.start()
+        if store._news is not None:
+            store._news.start()
+        if pool.crew is None or pool.crew.runner:
+            store.journal.start()
+            store.refill.start()
+            store.scanner.start()
+            store.lifecycle.start()
         return store
 
     async def aclose(self) -> None:
         """Finish the commits under way, settle what they left, close the volumes."""
         await self._objects.drain()
+        if self._news is not None:
+            await self._news.stop()
         await self.lifecycle.stop()
         await self.scanner.stop()
         await self.refill.stop()
@@ -134,17 +156,25 @@ class Store:
         await self._objects.sheltered(self._configs.set(bucket, name, body))
         if name == CONFIG:
             self.lifecycle.wake()
+            if self.pool.crew is not None:
+                self.pool.crew.tell(Topic.RULES)
 
     async def _forget(self, bucket: Bucket) -> None:
         await self._completion.abort_all(bucket)
         await self._configs.forget_all(bucket)
 
     # ---- objects -----------------------------------------------------------------------------------------------------
+    def at_hand(self, bucket: str, key: str, data: bool) -> AtHand | None:
+        return self._glances.look(bucket, key, data)
+
     async def put(self, bucket: Bucket, key: str, spec: PutSpec, source: Source) -> ObjectInfo:
         return await self._objects.put(bucket, key, spec, source)
 
     async def append(self, bucket: Bucket, key: str, spec: PutSpec, offset: int, source: Source) -> ObjectInfo:
         return await self._appender.append(bucket, key, spec, offset, source)
+
+    async def rename(self, bucket: Bucket, key: str, move: Move) -> ObjectInfo:
+        return await self._renamer.rename(bucket, key, move)
 
     async def head(self, bucket: Bucket, key: str, version: str | None = None) -> ObjectInfo:
         return await self._objects.head(bucket, key, version)
@@ -157,7 +187,7 @@ class Store:
     ) -> Deleted | None:
         deleted = await self._objects.delete(bucket, key, condition, version, bypass)
         if version is not None and SETTING in bucket.settings:
-            self.lifecycle.notice(bucket.space, key.encode())
+            self.notice(bucket.space, key.encode())
         return deleted
 
     async def amend(self, bucket: Bucket, key: str, version: str | None, edit: Callable[[Record], Record]) -> ObjectInfo:

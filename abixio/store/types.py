@@ -67,6 +67,20 @@ def always(current: ObjectInfo | None) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """What is to be renamed, and when."""
+
+    source: str
+    """Its key."""
+    source_check: Condition = always
+    target_check: Condition = always
+    token: str = ""
+    """By which the client's next try is known to be one; empty: it gave none."""
+    asked: tuple[str, ...] = ()
+    """All that it asked for besides, word for word: a next try asks for the same."""
+
+
+@dataclass(frozen=True, slots=True)
 class Seal:
     """How an object is to be encrypted."""
 
@@ -192,6 +206,18 @@ class Reader(Protocol):
     async def aclose(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class AtHand:
+    """What was there without a wait."""
+
+    bucket: Bucket
+    info: ObjectInfo
+    stored: tuple[bytes, bytes]
+    """The records of both: as long as they are the same, so is everything else that is said here."""
+    data: Callable[[], bytes | None]
+    """All of the object, checked anew each time; None where it cannot be had. Empty when it was not wanted."""
+
+
 class StoreAPI(Protocol):
     """What `s3` may ask. Names and keys are str (keys: UTF-8 of 1 to 1,024 bytes, any code point; s3 checks names and
     lengths). Errors: ClientError classes, Unavailable, Overloaded, OutcomeUnknown, DataLost, InsufficientStorage."""
@@ -232,6 +258,12 @@ class StoreAPI(Protocol):
         """NoSuchBucket, BucketNotEmpty (open uploads do not count)."""
         ...
 
+    def at_hand(self, bucket: str, key: str, data: bool) -> AtHand | None:
+        """A bucket and the current object of a key, as small as a record of the catalog, where that can be told without any wait
+        and all volumes agree; encrypted ones as they are stored. None in every other case, also when there is no such thing: then
+        the others have to be asked. `data`: its bytes are wanted too."""
+        ...
+
     async def put(self, bucket: Bucket, key: str, spec: PutSpec, source: Source) -> ObjectInfo:
         """InvalidFaultTolerance, Unavailable and a condition that fails come before the first read of `source`."""
         ...
@@ -239,6 +271,11 @@ class StoreAPI(Protocol):
     async def append(self, bucket: Bucket, key: str, spec: PutSpec, offset: int, source: Source) -> ObjectInfo:
         """Add to the end of an object, which has to be `offset` bytes long, or with 0 begin it. It keeps its metadata.
         CannotAppend in a bucket with versions, InvalidWriteOffset, TooManyParts, ConditionalConflict; else as `put`."""
+        ...
+
+    async def rename(self, bucket: Bucket, key: str, move: Move) -> ObjectInfo:
+        """Give an object this key, in place of what may be there, and its own to nobody: both at once. NoSuchKey, CannotRename in
+        a bucket with versions or to its own key, IdempotencyMismatch, ObjectLocked, and what the checks raise."""
         ...
 
     async def head(self, bucket: Bucket, key: str, version: str | None = None) -> ObjectInfo:

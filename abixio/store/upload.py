@@ -20,8 +20,8 @@ from abixio.store.clock import write_id
 from abixio.store.encoder import Cut, Encoder, cut
 from abixio.store.inline import INLINE_LIMIT
 from abixio.store.lane import Lane
-from abixio.store.layout import STRIPE_BUFFER, piece_size, stripe_size
-from abixio.store.pool import Pool, let_go
+from abixio.store.layout import piece_size, stripe_size
+from abixio.store.pool import Pool
 from abixio.store.record import Layout, Part
 from abixio.store.sealing import part_key
 from abixio.store.shardset import ShardSet
@@ -71,7 +71,7 @@ class Received:
 
     def release(self) -> None:
         """The commit has ended, either way: files that no row names are orphans from now on. To be called once."""
-        let_go(self._pool.writing, (self.part.write_id,))
+        self._pool.writing.let_go((self.part.write_id,))
         self._pool.files.give_back(self._files)
 
 
@@ -110,7 +110,7 @@ class _Upload:
         self._allow_inline = allow_inline
         self._enough = enough
         self._write_id = write_id()
-        pool.writing[self._write_id] += 1
+        pool.writing.take((self._write_id,))
         self._full = stripe_size(layout) if seal is None else body_room(stripe_size(layout))
         """Bytes of the body in a full stripe."""
 
@@ -131,7 +131,7 @@ class _Upload:
         while not self._ended:
             if self._shards is not None:
                 await self._shards.written(self._stripe - IN_FLIGHT)
-            buffer = await self._pool.buffers.acquire(self._need())
+            buffer = await self._pool.buffers.acquire(*self._need())
             try:
                 await self._take(buffer)
             finally:
@@ -145,7 +145,7 @@ class _Upload:
             if self._shards is not None:
                 await self._shards.remove()
         finally:
-            let_go(self._pool.writing, (self._write_id,))
+            self._pool.writing.let_go((self._write_id,))
             self._pool.files.give_back(self._files)
 
     # ---- receiving ---------------------------------------------------------------------------------------------------
@@ -153,12 +153,14 @@ class _Upload:
         """Bytes that are still to come, if that was announced."""
         return None if self._source.length is None else self._source.length - self._size
 
-    def _need(self) -> int:
-        """Buffer bytes for the next stripe with its parity, and the byte by which one sees that it is the last."""
-        rest = self._rest()
-        if rest is None or rest > self._full:
-            return STRIPE_BUFFER
-        return (self._layout.k + self._layout.m) * piece_size(self._stored(rest), self._layout.k) + 1
+    def _need(self) -> tuple[int, bool]:
+        """Buffer bytes for the next stripe with its parity, and the byte by which one sees that it is the last; and whether it
+        is known to be the only one."""
+        rest, layout = self._rest(), self._layout
+        ends = rest is not None and rest <= self._full
+        body = rest if rest is not None and ends else self._full
+        stored = self._stored(body) if ends else stripe_size(layout)
+        return max((layout.k + layout.m) * piece_size(stored, layout.k), body + 1), ends and self._stripe == 0
 
     def _stored(self, length: int) -> int:
         """What so many bytes of the body are stored as."""

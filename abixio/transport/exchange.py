@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import random
-from typing import Final, Protocol
+from collections.abc import Coroutine
+from typing import Any, Final, Protocol
 
 from abixio.errors import AbixioError, ClientDisconnected, RequestError, UnsupportedExpectation
 from abixio.http.head import Head
@@ -58,11 +59,11 @@ class Exchange:
         """The client may still be sending a body that nobody reads."""
         return self.garbled or (self.body is not None and not self.body.framing.done)
 
-    async def serve(self, request: Request) -> None:
-        """One request, to the end of its answer."""
+    async def serve(self, request: Request, answer: Response | Coroutine[Any, Any, Response]) -> None:
+        """One request, to the end of its answer, which the application gave or goes on to make."""
         try:
             try:
-                await self._answer(await self._shared.app(request))
+                await self._answer(answer if isinstance(answer, Response) else await answer)
             except ClientDisconnected:
                 self._line.abort()
             except Exception as error:

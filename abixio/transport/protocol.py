@@ -15,14 +15,15 @@ from __future__ import annotations
 import asyncio
 import sys
 from enum import IntEnum
-from typing import Final, cast
+from typing import Final, NoReturn, cast
 
 from abixio.errors import BadRequest, ClientDisconnected, HeadTooLarge, IncompleteBody, Overloaded, RequestError, RequestTimeout
 from abixio.http.chunked import Chunked
 from abixio.http.framing import Sized
 from abixio.http.head import END, Head, parse_head
-from abixio.http.response import CONTINUE
-from abixio.message import Buffer, Request
+from abixio.http.response import CONTINUE, render_again
+from abixio.message import Answer, Buffer, Repeated, Request, Response
+from abixio.transport.answer import WrongLength, whole
 from abixio.transport.body import EmptyBody, RequestBody
 from abixio.transport.deadline import Deadline
 from abixio.transport.eager import Work, start
@@ -44,12 +45,16 @@ class Stage(IntEnum):
     LOST = 6
 
 
+async def _failing(error: Exception) -> NoReturn:
+    raise error
+
+
 class Connection(asyncio.BufferedProtocol):
     """One client, as asyncio sees it (Inlet of its bodies, Line of its exchanges)."""
 
     __slots__ = (
-        "_body", "_deadline", "_eof", "_exchange", "_flow", "_limits", "_mark", "_peer", "_reading", "_received", "_room",
-        "_searched", "_secure", "_shared", "_stage", "_task", "_transport", "ahead", "answered", "largest",
+        "_body", "_deadline", "_eof", "_exchange", "_flow", "_high", "_limits", "_mark", "_peer", "_reading", "_received",
+        "_room", "_searched", "_secure", "_shared", "_stage", "_task", "_transport", "ahead", "answered", "largest",
     )  # fmt: skip
 
     def __init__(self, shared: Shared) -> None:
@@ -64,6 +69,7 @@ class Connection(asyncio.BufferedProtocol):
         self._stage = Stage.IDLE
         self._peer = ""
         self._secure = False
+        self._high = 0
         self._eof = False
         self._reading = True
         self._received = 0
@@ -204,9 +210,43 @@ class Connection(asyncio.BufferedProtocol):
         request = Request(
             head.method, head.target, head.headers, body or _NO_BODY, request_id(), self._peer, self._secure
         )  # fmt: skip
+        try:
+            answer = shared.app(request)
+        except Exception as error:  # as from a coroutine: a defect, for the exchange to log and to answer
+            answer = _failing(error)
+        if body is None and isinstance(answer, (Repeated, Response)) and self._answers(head, answer):
+            return
+        if isinstance(answer, Repeated):
+            answer = answer.response()
         exchange = Exchange(shared, self, head, body)
         self._body = body
-        self._busy(exchange, exchange.serve(request))
+        self._busy(exchange, exchange.serve(request, answer))
+
+    def _answers(self, head: Head, answer: Answer) -> bool:
+        """Send an answer that is there at once, the common case, without all that waiting takes. False when the line is not
+        free for it, or it cannot be sent as it is: then nothing is sent yet."""
+        transport, body = self._transport, answer.body
+        if not isinstance(body, bytes) or self.ahead or self._eof or self._stage > Stage.HEAD:
+            return False
+        if transport.is_closing() or transport.get_write_buffer_size():
+            return False
+        keep = head.keep_alive and not self._shared.draining
+        try:
+            if isinstance(answer, Repeated):
+                data = render_again(answer, close=not keep, keep=keep and not head.modern) + body
+            else:
+                keep = keep and not answer.close
+                data = whole(answer, body, head.method, close=not keep, keep=keep and not head.modern)
+        except (WrongLength, ValueError):
+            return False
+        if len(data) >= self._high:  # might have to be waited for
+            return False
+        transport.write(data)
+        if keep:
+            self._enter(Stage.IDLE, self._limits.idle_seconds)
+        else:
+            self._hang_up(False)
+        return True
 
     def _refuse(self, error: Exception) -> None:
         """Answer what is no request and take no further one."""
@@ -334,7 +374,8 @@ class Connection(asyncio.BufferedProtocol):
         self._secure = transport.get_extra_info("sslcontext") is not None
         if self._secure:
             self.largest = self._limits.tls_slice
-        self._transport.set_write_buffer_limits(min(self._limits.write_high, self.largest))
+        self._high = min(self._limits.write_high, self.largest)
+        self._transport.set_write_buffer_limits(self._high)
         peer = transport.get_extra_info("peername")
         self._peer = str(peer[0]) if peer else ""
         shared.connections.add(self)

@@ -32,14 +32,15 @@ class Server:
         """How many are open."""
         return 0 if self._shared is None else len(self._shared.connections)
 
-    async def start(self, host: str, port: int) -> list[tuple[str, int]]:
-        """Listen on every address of `host`; returns them, with the ports chosen when `port` is 0. StartupError."""
+    async def start(self, host: str, port: int, shared: bool = False) -> list[tuple[str, int]]:
+        """Listen on every address of `host`; returns them, with the ports chosen when `port` is 0. StartupError. `shared`: other
+        processes listen there too, and the kernel deals the connections out."""
         limits = self._limits
         loop = asyncio.get_running_loop()
-        shared = self._shared = Shared(self._app, limits, loop)
+        common = self._shared = Shared(self._app, limits, loop)
         try:
             self._server = await loop.create_server(
-                lambda: Connection(shared), host, port, backlog=limits.backlog, ssl=self._ssl,
+                lambda: Connection(common), host, port, backlog=limits.backlog, ssl=self._ssl, reuse_port=shared or None,
                 ssl_handshake_timeout=limits.handshake_seconds if self._ssl else None,
                 ssl_shutdown_timeout=limits.goodbye_seconds if self._ssl else None,
             )  # fmt: skip

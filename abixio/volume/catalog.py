@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Final, TypeVar
 
 import apsw
@@ -61,8 +61,12 @@ class Catalog:
     """Open. `read` answers from any thread; the rest is for one thread at a time. `failed` is called from another one when
     a checkpoint finds the disk broken."""
 
-    def __init__(self, path: str, volume: str, vfs: str) -> None:
+    def __init__(self, path: str, volume: str, vfs: str, turn: AbstractContextManager[object] | None = None) -> None:
+        """`turn`: entered for every change, where other processes have the catalog open too. They count the pages of the WAL each
+        for itself, from its own commits: who counts too few, because others wrote, or too many, because others moved them, tries
+        a checkpoint late or in vain, and whoever commits next puts it right."""
         self._path = path
+        self._turn = nullcontext() if turn is None else turn
         self._vfs = vfs
         self.failed: Callable[[VolumeError], None] = _ignore
         self._pages = self._moved = 0
@@ -110,18 +114,22 @@ class Catalog:
     # ---- writing -----------------------------------------------------------------------------------------------------
     def _write(self, call: Callable[[], T], durable: bool) -> T:
         try:
-            if durable is not self._synchronous:
-                self._connection.pragma("synchronous", "FULL" if durable else "NORMAL")
-                self._synchronous = durable
-            if self._pages >= _WAL_LIMIT_PAGES:
-                self._empty_wal()
-            try:
-                return call()
-            except apsw.FullError:
-                self._empty_wal()
-                return call()
+            with self._turn:
+                return self._in_turn(call, durable)
         except apsw.Error as error:
             raise volume_error(error, self._connection, self._path) from error
+
+    def _in_turn(self, call: Callable[[], T], durable: bool) -> T:
+        if durable is not self._synchronous:
+            self._connection.pragma("synchronous", "FULL" if durable else "NORMAL")
+            self._synchronous = durable
+        if self._pages >= _WAL_LIMIT_PAGES:
+            self._empty_wal()
+        try:
+            return call()
+        except apsw.FullError:
+            self._empty_wal()
+            return call()
 
     def _shrink(self) -> bool:
         if self._connection.pragma("freelist_count") < _SHRINK_LEAST:

@@ -9,6 +9,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Final
 
 import apsw
@@ -16,6 +17,7 @@ import apsw
 from abixio import _sqlio
 from abixio.errors import ShardMissing, VolumeError, VolumeUnusable, WouldBlock
 from abixio.volume.catalog_errors import volume_error
+from abixio.volume.catalog_schema import ROW_KEY
 from abixio.volume.interface import Aged, Row, RowId, State
 
 _STATES: Final = {int(state): state for state in State}
@@ -32,6 +34,9 @@ WALK_BYTES: Final = 4 << 20
 
 _COLUMNS: Final = "seq, rev, state, mask, record, inline"
 _ROWS: Final = f"SELECT {_COLUMNS} FROM row WHERE space = ? AND key = ?"
+_NEWEST: Final = f"SELECT {_COLUMNS}, {{shard}} FROM row INDEXED BY {ROW_KEY} WHERE space = ? AND key = ? LIMIT 1"
+_NEWEST_ROW: Final = _NEWEST.format(shard="NULL")
+_NEWEST_SHARD: Final = _NEWEST.format(shard="(SELECT shard FROM inline WHERE id = row.inline)")
 _SCAN: Final = """
     SELECT row.key, row.seq, row.rev, row.state, row.mask, row.record, row.inline FROM head CROSS JOIN row
     ON row.space = head.space AND row.key = head.key AND row.seq = head.seq AND row.rev = head.rev
@@ -42,6 +47,8 @@ _HISTORY: Final = f"SELECT space, key, {_COLUMNS} FROM row WHERE space = ? AND k
 _WALK: Final = f"SELECT space, key, {_COLUMNS} FROM row {{after}} ORDER BY space, key, seq DESC, rev DESC"
 _WALK_ALL: Final = _WALK.format(after="")
 _WALK_AFTER: Final = _WALK.format(after="WHERE (space, key) > (?, ?)")
+_TOP: Final = f"SELECT {_COLUMNS} FROM row INDEXED BY {ROW_KEY} WHERE space = ? AND key = ? LIMIT {{limit}}"
+"""With a limit that is bound, as a value, SQLite takes twice as long."""
 _INLINE: Final = "SELECT shard FROM inline WHERE id = ?"
 _SKIP: Final = "SELECT space, key FROM head {after} ORDER BY space, key LIMIT 1 OFFSET ?"
 _SKIP_ALL: Final = _SKIP.format(after="")
@@ -60,6 +67,11 @@ _KEYS_ALL: Final = _KEYS.format(stop="")
 _KEYS_STOP: Final = _KEYS.format(stop="AND key < ?")
 
 
+@cache
+def _top(limit: int) -> str:
+    return _TOP.format(limit=limit)
+
+
 class Reader:
     """Answers from any thread, until closed."""
 
@@ -73,6 +85,13 @@ class Reader:
 
     def rows(self, space: bytes, key: bytes, wait: bool = True) -> list[Row]:
         """The hot path: one prepared statement, tuples, no more."""
+        return self._of_key(_ROWS, (space, key), wait)
+
+    def top(self, space: bytes, key: bytes, limit: int, wait: bool = True) -> list[Row]:
+        return self._of_key(_top(limit), (space, key), wait)
+
+    def _of_key(self, sql: str, of: tuple[bytes, bytes], wait: bool) -> list[Row]:
+        space, key = of
         try:
             cursor = self._local.cursor
         except AttributeError:
@@ -85,13 +104,30 @@ class Reader:
                     RowId(space, key, seq, rev), _STATES.get(state, State.PENDING), mask,
                     record if state in _STATES else _ROTTEN, inline,
                 )
-                for seq, rev, state, mask, record, inline in cursor.execute(_ROWS, (space, key))
+                for seq, rev, state, mask, record, inline in cursor.execute(sql, of)
             ]
         except apsw.Error as error:
             raise self._error(error, _sqlio.end()) from error
         finally:
             if not wait:
                 _sqlio.end()
+
+    def newest(self, space: bytes, key: bytes, shard: bool) -> tuple[Row, bytes | None] | None:
+        """One statement, so one snapshot and one lock: a read of the row and one of the shard would cost twice as much."""
+        try:
+            cursor = self._local.cursor
+        except AttributeError:
+            cursor = self._cursor()
+        _sqlio.begin()
+        try:
+            found = cursor.execute(_NEWEST_SHARD if shard else _NEWEST_ROW, (space, key)).fetchall()
+        except apsw.Error as error:
+            raise self._error(error, _sqlio.end()) from error
+        finally:
+            _sqlio.end()
+        for seq, rev, state, mask, record, inline, stored in found:
+            return _row(space, key, seq, rev, state, mask, record, inline), stored
+        return None
 
     def scan(self, space: bytes, start: bytes, stop: bytes | None, limit: int) -> list[Row]:
         found = (

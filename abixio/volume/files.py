@@ -30,6 +30,23 @@ _GONE: Final = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _libc.syncfs.argtypes = [ctypes.c_int]
+_OPENAT2: Final = 437
+"""Number of the system call, the same on every processor; since Linux 5.6, and 5.12 for RESOLVE_CACHED."""
+_AT_FDCWD: Final = -100
+_RESOLVE_CACHED: Final = 0x20
+_held: Final = ctypes.PyDLL(None, use_errno=True)
+"""Keeps the GIL: for what takes 2 us, less than it takes to get the GIL back."""
+_held.syscall.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t]
+_held.syscall.restype = ctypes.c_long
+
+
+class _OpenHow(ctypes.Structure):
+    """struct open_how."""
+
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+_CACHED: Final = _OpenHow(os.O_RDONLY | os.O_CLOEXEC, 0, _RESOLVE_CACHED)
 
 
 def volume_error(error: OSError, doing: str) -> VolumeError:
@@ -80,6 +97,19 @@ class Files:
                 break
             data += more
         return data
+
+    def read_now(self, path: str, buffers: Sequence[bytearray | memoryview]) -> int:
+        """Read the start of a file into the buffers if no disk has to be asked for that; fewer bytes where it ends, or where
+        the rest is not in memory. BlockingIOError where a disk has to be asked, or the system cannot tell."""
+        fd = _held.syscall(_OPENAT2, _AT_FDCWD, os.fsencode(path), ctypes.byref(_CACHED), ctypes.sizeof(_CACHED))
+        if fd < 0:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(ctypes.get_errno()), path)
+        try:
+            return os.preadv(fd, buffers, 0, os.RWF_NOWAIT)
+        except OSError as error:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(error.errno or 0), path) from error
+        finally:
+            os.close(fd)
 
     def read_uncached(self, path: str) -> None:
         """Have the disk itself read the start of that file; a file system that cannot read past its cache reads as it can."""

@@ -1,15 +1,15 @@
 """What the store asks of a volume: rows, shards and barriers of one disk. Synchronous; a volume knows no other volume.
 
 `LocalVolume` implements it over a directory; a remote volume can come. One contract suite (`tests/volume_contract.py`)
-holds for all of them. Threads: `rows`, `scan`, `history`, `walk`, `skip`, `aged`, `amended`, `unsettled`, `inline`, `named`,
-`remembered`, `shard_files` and `open_shard` may be called from any thread at any time (each thread reads through a connection
-of its own); everything that changes the volume is called from one thread at a time. Errors are the VolumeError classes of
-`abixio.errors`, nothing else.
+holds for all of them. Threads: `rows`, `top`, `scan`, `history`, `walk`, `skip`, `aged`, `amended`, `unsettled`, `inline`,
+`named`, `remembered`, `shard_files`, `peek_shard` and `open_shard` may be called from any thread at any time (each thread
+reads through a connection of its own); everything that changes the volume is called from one thread at a time. Errors are
+the VolumeError classes of `abixio.errors`, nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
@@ -176,6 +176,20 @@ class Volume(Protocol):
         `wait`: then WouldBlock where the disk would have to be asked."""
         ...
 
+    def top(self, space: bytes, key: bytes, limit: int, wait: bool = True) -> list[Row]:
+        """The first `limit` of `rows`, at the price of as many."""
+        ...
+
+    def newest(self, space: bytes, key: bytes, shard: bool) -> tuple[Row, bytes | None] | None:
+        """The first of `rows`, with its inline shard where it has one and `shard` asks for it, in one lookup; None without a row.
+        For the event loop: WouldBlock where the disk would have to be asked."""
+        ...
+
+    def stamp(self) -> bytes | None:
+        """Something that changes with every transaction, of any process: as long as it is the same, so is every answer about
+        rows. None where that cannot be told. Half a microsecond, no lock, no call of the system."""
+        ...
+
     def scan(self, space: bytes, start: bytes, stop: bytes | None, limit: int) -> list[Row]:
         """The rows that heads point to, in key order, start <= key < stop, at most `limit` (<= 1,000)."""
         ...
@@ -255,6 +269,11 @@ class Volume(Protocol):
         """ShardMissing or ShardCorrupt (size, magic, footer checksum)."""
         ...
 
+    def peek_shard(self, write_id: bytes, room: memoryview) -> Shard:
+        """On the event loop: the shard that is as long as `room`, read into it without asking the disk. WouldBlock where that
+        cannot be, for whatever reason; ShardCorrupt."""
+        ...
+
     def shard_files(self, directory: int) -> list[bytes]:
         """Write ids of the finished shard files whose last byte is `directory`, in no order; named by a row or not."""
         ...
@@ -267,8 +286,9 @@ class Volume(Protocol):
         """Write ids of shard files that no row names any more."""
         ...
 
-    def unlink(self, write_ids: Sequence[bytes]) -> None:
-        """Remove those files, missing ones silently, and their garbage entries."""
+    def unlink(self, write_ids: Sequence[bytes], spared: Callable[[bytes], bool] | None = None) -> None:
+        """Remove those files, missing ones silently, and their garbage entries; but not the `spared` ones, of which it asks when
+        nobody else changes the volume. With no files: wait until whoever is removing some right now has done that."""
         ...
 
     def close(self) -> None: ...

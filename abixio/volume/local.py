@@ -4,16 +4,18 @@ deletes, and goes out of service when a sync fails or its directory is no longer
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from errno import ENOENT
 from itertools import count
 from typing import Final
 
+from abixio import _sqlio
 from abixio.errors import CatalogCorrupt, ShardMissing, StartupError, VolumeError, VolumeFull, VolumeGone, VolumeUnusable
 from abixio.volume import catalog, identity, names, shardfile
 from abixio.volume.catalog import Catalog
 from abixio.volume.catalog_write import Answer
+from abixio.volume.company import Company
 from abixio.volume.files import Files, volume_error
 from abixio.volume.identity import Identity, Look
 from abixio.volume.interface import Aged, Change, Row, RowId
@@ -29,6 +31,8 @@ each takes 4 MiB between checkpoints."""
 _ROOM_SECONDS: Final = 1.0
 _ROOM_PLENTY: Final = 4 << 30
 """With so much above the reserve, an answer about free space is good for a second: more than a disk takes in that time."""
+TOGETHER: Final = 32
+"""Files unlinked in one turn, where other processes wait for theirs: some ms of a healthy disk."""
 BOOT: Final = "boot"
 _UNVERIFIED: Final = "unverified"
 """Where the boot id stands: no boot has it."""
@@ -112,8 +116,12 @@ def _lay_out(files: Files, path: str, new: Identity) -> None:
 class LocalVolume:
     """See `interface.Volume`."""
 
-    def __init__(self, path: str, files: Files, lock: VolumeLock, who: Identity, cat: Catalog) -> None:
+    def __init__(
+        self, path: str, files: Files, lock: VolumeLock, who: Identity, cat: Catalog, company: Company | None = None
+    ) -> None:
         self.path = path
+        self.company = company
+        """The other processes that use the volume, if any."""
         self.files = files
         self.identity = who
         self.slot = who.slot
@@ -128,6 +136,7 @@ class LocalVolume:
         cat.failed = self._fail
         self._out: VolumeUnusable | None = None
         """Why the volume is out of service."""
+        self._turn: AbstractContextManager[object] = nullcontext() if company is None else company.turn
         self._closed = False
         self._dirty = False
         self._marked: bool | None = None
@@ -141,25 +150,30 @@ class LocalVolume:
         self._spent: str | None = None
         """Why it does not even take what repair makes again."""
         self._inode = files.inode(names.catalog(path))
+        self._index = self._find_index()
+        """Where the header of the WAL's index is: found now, since `stamp` must not ask the disk."""
         self._root = files.open(path)
 
     @classmethod
-    def open(cls, path: str, files: Files | None = None) -> LocalVolume:
+    def open(cls, path: str, files: Files | None = None, company: Company | None = None) -> LocalVolume:
         """StartupError when the directory is none of ours, in use or not understood; CatalogCorrupt when only its catalog is
         bad; VolumeError when the disk does not work. A full or read-only disk opens."""
         files = files or Files()
         who = identity.read(files, path)
         with ExitStack() as undo:
-            lock = VolumeLock(files, path)
+            lock = VolumeLock(files, path, company.lock if company is not None else None)
             undo.callback(lock.release)
             try:
                 if not files.exists(names.catalog(path)):
                     raise CatalogCorrupt(f"{names.catalog(path)}: is missing; restore it, or replace the volume")
-                cat = Catalog(names.catalog(path), who.volume, files.vfs)
+                cat = Catalog(names.catalog(path), who.volume, files.vfs, None if company is None else company.turn)
                 undo.callback(cat.close)
-                volume = cls(path, files, lock, who, cat)
+                volume = cls(path, files, lock, who, cat, company)
                 undo.callback(files.close, volume._root)
-                volume._recover()
+                if company is not None and company.joins:
+                    volume._join(company.worker)
+                else:
+                    volume._recover()
             except OSError as error:
                 raise volume_error(error, path) from error
             undo.pop_all()
@@ -169,6 +183,11 @@ class LocalVolume:
     def device(self) -> int:
         """Number of the file system; two volumes on one share its fate."""
         return self._inode[0]
+
+    @property
+    def lock(self) -> VolumeLock:
+        """What keeps other servers off."""
+        return self._lock
 
     def set_identity(self, new: Identity) -> None:
         """Write volume.json anew: another epoch, other members."""
@@ -181,6 +200,28 @@ class LocalVolume:
         if self._out is not None:
             self._usable()
         return self._read.rows(space, key, wait)
+
+    def top(self, space: bytes, key: bytes, limit: int, wait: bool = True) -> list[Row]:
+        if self._out is not None:
+            self._usable()
+        return self._read.top(space, key, limit, wait)
+
+    def newest(self, space: bytes, key: bytes, shard: bool) -> tuple[Row, bytes | None] | None:
+        if self._out is not None:
+            self._usable()
+        return self._read.newest(space, key, shard)
+
+    def stamp(self) -> bytes | None:
+        if self._out is not None or self._closed or not self._index:
+            return None
+        return _sqlio.stamp(self._index)
+
+    def _find_index(self) -> int:
+        """Of the WAL. It is mapped as long as the catalog is open, since its connections are; 0 where it is not mapped."""
+        try:
+            return _sqlio.index(*self.files.inode(names.catalog(self.path) + "-shm"))
+        except OSError:
+            return 0
 
     def scan(self, space: bytes, start: bytes, stop: bytes | None, limit: int) -> list[Row]:
         self._usable()
@@ -253,14 +294,15 @@ class LocalVolume:
         self._usable()
         self._check_place()
         try:
-            self.files.read_uncached(names.catalog(self.path))
+            # Not of the catalog: to close a file that SQLite has open too would take away its locks on it (fcntl(2)).
+            self.files.read_uncached(names.identity(self.path))
         except OSError as error:
             raise volume_error(error, f"{self.path}: cannot be read") from error
 
     def barrier(self) -> None:
         self._usable()
-        if not self._dirty:
-            return
+        if not self._dirty and self.company is None:
+            return  # another process tells nobody what it wrote
         self._dirty = False
         try:
             self.files.syncfs(self._root)
@@ -273,7 +315,7 @@ class LocalVolume:
         self._mark()
         place = shardfile.Place(
             write_id,
-            names.tmp_shard(self.path, write_id, next(self._numbers)),
+            names.tmp_shard(self.path, write_id, next(self._numbers), 0 if self.company is None else self.company.worker),
             names.shard(self.path, write_id),
             names.shard_directory(self.path, write_id),
         )
@@ -288,6 +330,10 @@ class LocalVolume:
         except ShardMissing:
             self._check_place()  # or all shards of a disk that was pulled out would pass for lost
             raise
+
+    def peek_shard(self, write_id: bytes, room: memoryview) -> shardfile.ShardCopy:
+        self._usable()
+        return shardfile.peek_shard(self.files, names.shard(self.path, write_id), write_id, room)
 
     def shard_files(self, directory: int) -> list[bytes]:
         self._usable()
@@ -305,9 +351,23 @@ class LocalVolume:
         self._usable()
         return self._read.garbage(limit)
 
-    def unlink(self, write_ids: Sequence[bytes]) -> None:
+    def unlink(self, write_ids: Sequence[bytes], spared: Callable[[bytes], bool] | None = None) -> None:
         """A file that a row names stays, whatever the caller believes."""
         self._usable()
+        if not write_ids or self.company is None:
+            with self._turn:
+                self._unlink(write_ids, spared)
+            return
+        for start in range(0, len(write_ids), TOGETHER):
+            with self._turn:
+                self._unlink(write_ids[start : start + TOGETHER], spared)
+
+    def _unlink(self, write_ids: Sequence[bytes], spared: Callable[[bytes], bool] | None) -> None:
+        """In turn, so that no row comes between the look whether one names the file, and its end."""
+        if spared is not None:
+            write_ids = [write_id for write_id in write_ids if not spared(write_id)]
+        if not write_ids:
+            return
         self._check_room()
         self._dirty = True
         for write_id in write_ids:
@@ -332,10 +392,10 @@ class LocalVolume:
             steps.callback(self._lock.release)
             steps.callback(self.files.close, self._root)
             steps.callback(self._catalog.close)
-            if self._marked is not None:
+            if self._marked is not None or self.company is not None:
                 with suppress(VolumeError):  # out of service: then nobody may say that all is well
                     self.barrier()
-                    if self.clean:
+                    if self.clean and (self.company is None or self.company.last):
                         self._catalog.set_meta({CLOSED: YES})
             self._fail(VolumeUnusable("it was closed"))
 
@@ -427,5 +487,14 @@ class LocalVolume:
             # Left by a crash behind the last step: were volume.json lost one day, this would pass for a blank volume.
             self.files.unlink(names.formatting(self.path))
             self.files.fsync_directory(names.home(self.path))
-        for name in self.files.names(names.tmp(self.path)):
+        self._clear(self.files.names(names.tmp(self.path)))
+
+    def _join(self, worker: int) -> None:
+        """Others use the volume, so whatever its catalog says of its last use is their doing. Remove what a process of the same
+        number left unfinished when it died."""
+        if not self._catalog.read_only:
+            self._clear([name for name in self.files.names(names.tmp(self.path)) if names.tmp_worker(name) == worker])
+
+    def _clear(self, unfinished: list[str]) -> None:
+        for name in unfinished:
             self.files.unlink(names.tmp_file(self.path, name))

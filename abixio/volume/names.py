@@ -55,8 +55,15 @@ def tmp(volume: str) -> str:
     return join(volume, _HOME, "tmp")
 
 
-def tmp_shard(volume: str, write_id: bytes, number: int) -> str:
-    return join(volume, _HOME, "tmp", f"{write_id.hex()}.{number}")
+def tmp_shard(volume: str, write_id: bytes, number: int, worker: int = 0) -> str:
+    """`worker`: the process that writes it."""
+    return join(volume, _HOME, "tmp", f"{write_id.hex()}.{worker}.{number}")
+
+
+def tmp_worker(name: str) -> int | None:
+    """The number of the process that wrote a file of that name in `tmp`; None of one that is none of ours."""
+    worker = name.split(".")[1:2]
+    return int(worker[0]) if worker and worker[0].isdecimal() else None
 
 
 def tmp_file(volume: str, name: str) -> str:

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, Protocol
 
 from xxhash import xxh3_64_intdigest
 
-from abixio.errors import ShardCorrupt, ShardMissing, VolumeError
+from abixio.errors import ShardCorrupt, ShardMissing, VolumeError, WouldBlock
 from abixio.message import Buffer
 from abixio.volume.filemap import FileMap
 from abixio.volume.files import Files, volume_error, write_all
@@ -121,6 +121,42 @@ def open_shard(files: Files, path: str, write_id: bytes) -> ShardFile:
     return ShardFile(name, map_, memoryview(body)[:split].cast("Q"), body[split : split + trailer.record], trailer.blake3)
 
 
+class ShardCopy:
+    """A finished shard that was read whole. See `interface.Shard`."""
+
+    __slots__ = ("blake3", "checksums", "record", "view")
+
+    def __init__(self, view: memoryview, checksums: memoryview, record: bytes, blake3: bytes) -> None:
+        self.view = view
+        self.checksums = checksums
+        self.record = record
+        self.blake3 = blake3
+
+    def populate(self, offset: int, length: int) -> None:
+        """It is in memory."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+def peek_shard(files: Files, path: str, write_id: bytes, room: memoryview) -> ShardCopy:
+    """The shard that is as long as `room`, read into it without waiting for the disk: WouldBlock where that cannot be.
+    ShardCorrupt."""
+    tail = bytearray(_TAIL)
+    try:
+        size = files.read_now(path, (room, tail))
+    except BlockingIOError as error:
+        raise WouldBlock(write_id.hex()) from error
+    if not len(room) + TRAILER_BYTES <= size < len(room) + _TAIL:
+        raise WouldBlock(write_id.hex())
+    found = bytes(memoryview(tail)[: size - len(room)])
+    trailer, body = _footer_in(found, size, write_id.hex(), write_id)
+    if trailer.length != len(room):
+        raise ShardCorrupt(f"{write_id.hex()}: a shard of {trailer.length} bytes should have {len(room)}")
+    split = 8 * _blocks(trailer.length)
+    return ShardCopy(room, memoryview(body)[:split].cast("Q"), body[split : split + trailer.record], trailer.blake3)
+
+
 def _map(files: Files, fd: int, name: str, length: int) -> FileMap:
     try:
         return files.map(fd, length)
@@ -142,6 +178,16 @@ def _read_footer(files: Files, fd: int, name: str, write_id: bytes) -> tuple[Tra
     except OSError as error:
         raise ShardCorrupt(f"{name}: cannot be read: {error.strerror}") from error
     tail = _pread(files, fd, name, min(size, _TAIL), max(0, size - _TAIL))
+    trailer = _trailer_in(tail, size, name)
+    if size - trailer.length > len(tail):
+        tail = _pread(files, fd, name, size - trailer.length, trailer.length)
+        if len(tail) != size - trailer.length:
+            raise ShardCorrupt(f"{name}: shrank while it was read")
+    return _footer_in(tail, size, name, write_id)
+
+
+def _trailer_in(tail: bytes, size: int, name: str) -> Trailer:
+    """Of a file of that size, which ends with those bytes; ShardCorrupt."""
     if len(tail) < TRAILER_BYTES:
         raise ShardCorrupt(f"{name}: {size} bytes are too few for a shard file")
     trailer = Trailer._make(_TRAILER.unpack_from(tail, len(tail) - TRAILER_BYTES))
@@ -149,20 +195,28 @@ def _read_footer(files: Files, fd: int, name: str, write_id: bytes) -> tuple[Tra
         raise ShardCorrupt(f"{name}: does not end as a shard file")
     if trailer.format != FORMAT or trailer.incompat or trailer.block != BLOCK or trailer.checksum != XXH3_64:
         raise ShardCorrupt(f"{name}: of format {trailer.format}, with features {trailer.incompat:#x} that this version lacks")
-    padding = _padding(trailer.length)
-    length = padding + 8 * _blocks(trailer.length) + trailer.record + _padding(trailer.record) + TRAILER_BYTES
-    if size != trailer.length + length:
-        raise ShardCorrupt(f"{name}: is {size} bytes long, its footer says {trailer.length + length}")
-    if length > len(tail):
-        tail = _pread(files, fd, name, length, trailer.length)
-        if len(tail) != length:
-            raise ShardCorrupt(f"{name}: shrank while it was read")
-    start = len(tail) - length
+    end = trailer.length + _footer_bytes(trailer)
+    if size != end:
+        raise ShardCorrupt(f"{name}: is {size} bytes long, its footer says {end}")
+    return trailer
+
+
+def _footer_bytes(trailer: Trailer) -> int:
+    padding = _padding(trailer.length) + _padding(trailer.record)
+    return padding + 8 * _blocks(trailer.length) + trailer.record + TRAILER_BYTES
+
+
+def _footer_in(tail: bytes, size: int, name: str, write_id: bytes) -> tuple[Trailer, bytes]:
+    """As `_read_footer`, of the end of a file that has all of the footer in it."""
+    trailer = _trailer_in(tail, size, name)
+    start = len(tail) - _footer_bytes(trailer)
+    if start < 0:
+        raise ShardCorrupt(f"{name}: a footer longer than what is behind the shard")
     if xxh3_64_intdigest(memoryview(tail)[start : len(tail) - 16]).to_bytes(8, "little") != trailer.footer:
         raise ShardCorrupt(f"{name}: the footer does not match its checksum")
     if trailer.write_id != write_id:
         raise ShardCorrupt(f"{name}: is the file of {trailer.write_id.hex()}")
-    return trailer, tail[start + padding :]
+    return trailer, tail[start + _padding(trailer.length) :]
 
 
 class Host(Protocol):

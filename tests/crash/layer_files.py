@@ -88,6 +88,9 @@ class LayerFiles(Files):
         with self.call("pread", self._name(fd)):
             return super().pread(fd, length, offset)
 
+    def read_now(self, path: str, buffers: Sequence[bytearray | memoryview]) -> int:
+        raise BlockingIOError(errno.EAGAIN, "no file is in memory here", path)
+
     def read_uncached(self, path: str) -> None:
         with self.call("read_uncached", self.name(path)):
             super().read_uncached(path)

@@ -164,6 +164,25 @@ class Model:
         for op in self.operations:
             if op.name == "complete_upload" and op.state != "acknowledged" and not lossy:
                 wrong += self._out_of_order(op, seen)
+        return wrong + self._torn(seen, lossy)
+
+    def _torn(self, seen: dict[Thing, Value], lossy: bool) -> list[str]:
+        """Of renames that nothing followed, those of which only one end came to pass."""
+        last = {thing: op for op in self.operations for thing, _ in op.sets}
+        wrong = []
+        for op in self.operations:
+            if op.name != "rename":
+                continue
+            (source, _), (target, value) = [each for each in op.sets if each[0][0] == "object"]
+            if last[source] is not op or last[target] is not op or not {source, target} <= seen.keys():
+                continue
+            gone, there = seen[source] is None, seen[target] == value
+            cell = self.cells[source]
+            assert isinstance(cell, Cell)
+            # That it is gone says something only if there is no other reason: an earlier write that failed, or was cut away.
+            known = not lossy and cell.sure is not None and cell.unsure == [None]
+            if (there and not gone) or (gone and not there and known):
+                wrong.append(f"{source[2]} was renamed: it is {seen[source]}, and {target[2]} is {seen[target]}")
         return wrong
 
     def _out_of_order(self, op: Operation, seen: dict[Thing, Value]) -> list[str]:

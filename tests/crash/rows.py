@@ -11,7 +11,7 @@ from tests.crash.run import Run, Script, if_none_match
 
 READS: Final = frozenset((
     "bucket", "buckets", "head", "open", "list", "upload", "parts", "uploads", "inspect", "repair_status", "config", "configs",
-    "versions",
+    "versions", "at_hand",
 ))
 """Methods of the store that change nothing."""
 NOT_OPERATIONS: Final = frozenset(("start", "aclose", "n", "pool", "settler", "committer", "journal"))
@@ -147,6 +147,38 @@ async def append_at_the_end_and_elsewhere_and_delete(run: Run) -> None:
     await run.append("log", large("a"), small("x"))
     await run.delete("log")
     await run.append("log", small("c"))
+    await run.settle()
+
+
+@row("rename", n=4)
+async def rename_what_is_inline_and_what_is_in_files(run: Run) -> None:
+    await run.rename("large", "new", large("large"))
+    await run.settle()
+    await run.rename("small", "other/new", small("small"))
+    await run.rename("wide", "new", large("wide"), ftt="3")
+    await run.settle()
+    await run.settle()
+
+
+@row("rename", "put", "delete")
+async def rename_over_an_object_and_write_to_both_keys(run: Run) -> None:
+    await run.rename("large", "small", large("large"))
+    await run.put("large", small("b"))
+    await run.put("small", large("c"))
+    await run.rename("small", "large", large("c"))
+    await run.delete("large")
+    await run.settle()
+    await run.settle()
+
+
+@row("rename", "put", n=2)
+async def rename_from_key_to_key_and_back(run: Run) -> None:
+    await run.rename("large", "a", large("large"))
+    await run.rename("a", "b", large("large"))
+    await run.cycle()
+    await run.rename("b", "large", large("large"))
+    await run.put("a", small("a"))
+    await run.settle()
     await run.settle()
 
 
@@ -407,6 +439,29 @@ async def complete_an_upload_onto_versions(run: Run) -> None:
     await run.put_part("files", "up", 2, small("two"), "v")
     await run.complete_version("files", "up", {1: large("one"), 2: small("two")})
     await run.kill("files", large("c"))
+    await run.settle()
+
+
+@row("lifecycle", "set_config", "put", base="versioned")
+async def expire_old_versions_and_put_another(run: Run) -> None:
+    await run.expire_old("files", large("b"), large("a"))
+    await run.settle()
+    await run.new("files", small("d"))
+    await run.settle()
+    await run.settle()
+
+
+@row("lifecycle", "set_config", base="versioned", n=4)
+async def expire_the_last_version_and_its_delete_marker(run: Run) -> None:
+    await run.expire_old("gone", large("gone"), markers=True)
+    await run.settle()
+    await run.settle()
+
+
+@row("lifecycle", "set_config", base="uploading")
+async def expire_uploads(run: Run) -> None:
+    await run.expire_uploads("large", "up", "other")
+    await run.settle()
     await run.settle()
 
 

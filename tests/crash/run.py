@@ -14,12 +14,14 @@ from abixio.errors import AbixioError, OutcomeUnknown, PreconditionFailed
 from abixio.store.lifecycle_rules import CONFIG, SETTING, Filter, Rule, Rules, encode
 from abixio.store.record import Record
 from abixio.store.store import Store
-from abixio.store.types import Bucket, Condition, Deleted, ObjectInfo, PartRef, PutSpec, Upload, always
+from abixio.store.types import Bucket, Condition, Deleted, Move, ObjectInfo, PartRef, PutSpec, Upload, always
 from tests.crash.histories import MARKER
 from tests.crash.model import Thing, Value
 from tests.store_rig import BytesSource
 
 T = TypeVar("T")
+LONG_DUE: Final = -2
+"""Days after which a rule takes what was just made: no rule of a client has it, and no case can wait for midnight."""
 SMALL: Final = 300
 """Bytes of an object whose shards live in the catalog."""
 LARGE: Final = 70_000
@@ -129,17 +131,38 @@ class Run:
 
         await self.step("delete", self._object(bucket, key, None), work)
 
+    async def rename(self, source: str, key: str, value: str, ftt: str | None = None) -> None:
+        """`value`: what the source has."""
+        async def work() -> object:
+            return await self.store.rename(await self.bucket(), key, Move(source))
+
+        await self.step("rename", [*self._object("b", source, None), *self._object("b", key, value, ftt)], work)
+
     async def expire(self, key: str) -> None:
         """The lifecycle runner takes a key of `b`, by a rule of its own."""
-        rules = encode(Rules((Rule("r", True, Filter(key), date=0),), ""))
-        await self.set_config(CONFIG, rules)
+        await self._carry_out(Rule("r", True, Filter(key), date=0), "b", self._object("b", key, None))
+
+    async def _carry_out(self, rule: Rule, bucket: str, sets: list[tuple[Thing, Value]], deletions: int = 1) -> None:
+        await self.set_config(CONFIG, encode(Rules((rule,), "")), bucket)
 
         async def work() -> None:
-            await self.store.change_bucket("b", lambda settings: {**settings, SETTING: "rules"})
-            if not await self.store.lifecycle.run_once():
+            await self.store.change_bucket(bucket, lambda settings: {**settings, SETTING: "rules"})
+            if await self.store.lifecycle.run_once() < deletions:
                 raise OutcomeUnknown("it goes on later")
 
-        await self.step("expire", self._object("b", key, None), work)
+        await self.step("expire", sets, work)
+
+    async def expire_old(self, key: str, *values: str, markers: bool = False) -> None:
+        """The lifecycle runner takes these noncurrent versions of a key of `v`, from the newest down; with `markers` also the
+        delete marker that is then all there is."""
+        rule = Rule("r", True, Filter(key), noncurrent_days=LONG_DUE, markers=markers or None)
+        changes = [f"-{value}" for value in (*values, *((MARKER,) if markers else ()))]
+        await self._carry_out(rule, "v", [(("history", "v", key), change) for change in changes], len(changes))
+
+    async def expire_uploads(self, key: str, *labels: str) -> None:
+        """The lifecycle runner aborts these uploads of a key of `b`."""
+        rule = Rule("r", True, Filter(key), abort_days=LONG_DUE)
+        await self._carry_out(rule, "b", [(("upload", "b", key, label), None) for label in labels], len(labels))
 
     async def copy(self, source: str, key: str, value: str) -> None:
         """As the front copies: a put whose bytes come from an open object."""
