@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -201,17 +202,18 @@ class Overtaken:
 
     def __init__(self, store: Store, what: object, monkeypatch: pytest.MonkeyPatch, times: int = 1) -> None:
         self.left = times
-        real = store.committer.commit
+        reencoder = store._reencoder
+        objects = reencoder._objects
 
-        async def commit(draft: object) -> object:
+        async def sheltered(work: Coroutine[Any, Any, Any]) -> Any:
             if self.left:
                 self.left -= 1
                 await what()  # type: ignore[operator]
-            return await real(draft)  # type: ignore[arg-type]
+            return await objects.sheltered(work)
 
-        reencoder = store._reencoder
-        methods = {"__getattr__": lambda _, name: getattr(store.committer, name), "commit": staticmethod(commit)}
-        monkeypatch.setattr(reencoder, "_committer", type("Committer", (), methods)())
+        # Not inside the commit: that keeps the bucket, and one who wants it alone in between would wait for both.
+        methods = {"__getattr__": lambda _, name: getattr(objects, name), "sheltered": staticmethod(sheltered)}
+        monkeypatch.setattr(reencoder, "_objects", type("Objects", (), methods)())
 
 
 async def test_an_overwrite_in_the_meantime_wins_and_is_re_encoded_in_its_turn(
