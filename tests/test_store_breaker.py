@@ -154,8 +154,8 @@ async def test_probes_are_made_more_and_more_rarely() -> None:
         lane.breaker.down("broken")
         await asyncio.sleep(1.0)
         pauses = [after - earlier for earlier, after in itertools.pairwise(at)]
-        assert 4 <= len(at) <= 9
-        assert pauses[-1] > 3 * pauses[0]
+        assert 3 <= len(at) <= 9  # without pauses that grow there would be twenty
+        assert pauses[-1] > 1.5 * pauses[0]
 
 
 async def test_a_volume_that_comes_and_goes_is_trusted_later_each_time() -> None:

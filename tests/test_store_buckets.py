@@ -105,6 +105,7 @@ async def test_the_deletion_of_a_bucket_that_is_not_empty_waits_for_nobody_and_m
     async with Disks(tmp_path, 3).store() as store:
         bucket = await store.create_bucket("b", "me", {})
         await put(store, bucket, "k", b"data")
+        await rest(store)  # or what settles the bucket waits for it too
         async with store.committer.locks.shared(ROOT, b"b"):  # as a long completion holds it
             with pytest.raises(BucketNotEmpty):
                 await asyncio.wait_for(store.delete_bucket("b"), 5)

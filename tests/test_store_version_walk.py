@@ -25,6 +25,7 @@ from abixio.store.lifecycle_rules import CONFIG, Rule, Rules, encode
 from abixio.store.record import Record
 from abixio.store.types import ObjectInfo, PutSpec
 from abixio.store.versions import Shadow
+from abixio.volume.interface import State
 from tests.test_store_model import Text, Violation, Walk, in_memory
 
 WALKS = int(os.environ.get("ABIXIO_TEST_WALKS", "20"))
@@ -85,6 +86,8 @@ class VersionWalk(Walk):
         super().__init__(seed, executor, root, in_memory, True)
         self.possible: set[History] = {()}
         self.versioning = ""
+        self.unsure = False
+        """Whether there may be a write that was neither acknowledged nor refused."""
         self.known: History = ()
         """What the last listing showed: ids to name."""
 
@@ -108,8 +111,11 @@ class VersionWalk(Walk):
         self.fuse.left = 10**9
 
     def everywhere(self) -> bool:
-        """Whether no volume missed anything: until the journal has brought it there, that may be lost with fewer others."""
-        return len({tuple(row.id for row in disk.rows(self.bucket.space, b"k")) for disk in self.disks}) == 1
+        """Whether no volume missed anything: until the journal has brought it there, that may be lost with fewer others. Nor may
+        there be a write of which nobody was told how it ended, before it is settled: it may need all volumes."""
+        rows = [disk.rows(self.bucket.space, b"k") for disk in self.disks]
+        self.unsure = self.unsure and any(row.state is State.PENDING for own in rows for row in own)
+        return not self.unsure and len({tuple(row.id for row in own) for own in rows}) == 1
 
     async def does(self, what: str, change: Callable[[str], Change], work: Callable[[], Awaitable[str]]) -> None:
         """`change` of the id that the answer told."""
@@ -121,6 +127,7 @@ class VersionWalk(Walk):
             unknown = isinstance(error, OutcomeUnknown) or self.fuse.blown
             self.log.append(f"  {'unknown' if unknown else 'refused'}: {error!r}")
             if unknown:
+                self.unsure = True
                 self.possible = before | {change("")(history) for history in before}
             return
         self.log.append(f"  acknowledged {id}")
@@ -204,6 +211,7 @@ class VersionWalk(Walk):
             self.possible = {expired(history) for history in before}
         except (AbixioError, RulesChanged) as error:
             self.log.append(f"  cut short: {error!r}")
+            self.unsure = True
             self.possible = set().union(*(partly_expired(history) for history in before))
 
     # ---- what clients see --------------------------------------------------------------------------------------------
