@@ -17,11 +17,12 @@ import apsw
 import pytest
 
 from abixio.config import MIB, Config
+from abixio.errors import Overloaded, VolumeError
 from abixio.store import crew, journal, objects, reader
 from abixio.store.assembly import rejoin
 from abixio.store.buffers import BufferPool
 from abixio.store.clock import write_id
-from abixio.store.crew import Crew
+from abixio.store.crew import Crew, Topic
 from abixio.store.orphans import Orphans
 from abixio.store.pool import Pool
 from abixio.store.store import Store
@@ -217,6 +218,26 @@ async def test_a_volume_is_filling_for_all_until_the_runner_has_filled_it(tmp_pa
         assert not other.pool.filling
         assert not other.pool.since
         assert await get(other, bucket, "k") == b"x"
+
+
+@pytest.mark.parametrize("error", [VolumeError("broken"), Overloaded("too much waits")])
+async def test_that_a_volume_is_whole_is_heard_later_where_it_cannot_be_asked_at_once(tmp_path: Path, error: Exception) -> None:
+    async with two(Disks(tmp_path, 3)) as (_, other):
+        news, lane = other._news, other.pool.lanes[1]
+        assert news is not None and lane is not None
+        await news.stop()
+        other.pool.filling.add(1)
+        news._known[Topic.WHOLE] -= 1  # as if it had just been told
+
+        def refuse(_call: object) -> object:
+            raise error
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lane, "run", refuse)
+            await news.look()
+        assert other.pool.filling == {1}
+        await news.look()
+        assert not other.pool.filling
 
 
 async def test_rules_put_through_another_process_wake_the_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

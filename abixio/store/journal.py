@@ -16,6 +16,7 @@ from functools import partial
 from typing import Final
 
 from abixio.errors import AbixioError, DataLost, Overloaded, VolumeError
+from abixio.store.background import Background
 from abixio.store.health import UNDECIDED_NAMED
 from abixio.store.lane import Lane
 from abixio.store.mend import Mender
@@ -44,7 +45,7 @@ REMEMBERED: Final = 10_000
 Key = tuple[bytes, bytes]
 
 
-class Journal:
+class Journal(Background):
     """Runs passes over the unsettled rows of all volumes."""
 
     def __init__(self, mender: Mender) -> None:
@@ -60,18 +61,6 @@ class Journal:
         """Which volumes were up in the last pass."""
         self._worked = False
         """Whether the last pass found something to do."""
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Run passes until `stop`."""
-        self._task = asyncio.get_running_loop().create_task(self._work())
-
-    async def stop(self) -> None:
-        """End; a key that is being worked on is left as a crash would leave it."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
 
     @property
     def waiting(self) -> int:

@@ -15,6 +15,7 @@ from hashlib import sha256
 from typing import Final
 
 from abixio.errors import AbixioError, NoSuchBucket, Unavailable
+from abixio.store.background import Background
 from abixio.store.bucketstore import Buckets
 from abixio.store.budget import Manners
 from abixio.store.commit import Committer
@@ -59,7 +60,7 @@ NOTICED: Final = 10_000
 """Keys remembered of which clients deleted single versions: 10 MiB at most. Those beyond wait for the next whole sweep."""
 
 
-class Lifecycle:
+class Lifecycle(Background):
     """One pass a day."""
 
     def __init__(
@@ -79,18 +80,11 @@ class Lifecycle:
         """Deleted before this start."""
         self._passing = self._failed = False
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Carry rules out until `stop`."""
-        self._task = asyncio.get_running_loop().create_task(self._work())
 
     async def stop(self) -> None:
         """End after the keys in work, and remember where that was."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+            await super().stop()
             await self._execute.drain()
             await self._save()
 

@@ -23,6 +23,7 @@ from typing import Final
 from abixio.config import MIB
 from abixio.errors import AbixioError
 from abixio.store.assembly import FILLING
+from abixio.store.background import Background
 from abixio.store.budget import Manners
 from abixio.store.crew import Topic
 from abixio.store.errand import done_by
@@ -75,7 +76,7 @@ MARKS: Final = 10
 """Ten marks a second apart: the rate of the last ten seconds."""
 
 
-class Refill:
+class Refill(Background):
     """Fills one volume after the other, for as long as there are any."""
 
     def __init__(self, mender: Mender) -> None:
@@ -84,18 +85,6 @@ class Refill:
         self._pool = mender.pool
         self._manners = Manners(mender.pool)
         self._progress: dict[int, _Progress] = {}
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Look after filling volumes until `stop`."""
-        self._task = asyncio.get_running_loop().create_task(self._work())
-
-    async def stop(self) -> None:
-        """End; what was begun is left as a crash would leave it."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
 
     def status(self) -> list[RefillStatus]:
         """How far it is, for each volume that is filling."""

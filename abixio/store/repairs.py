@@ -11,6 +11,7 @@ import logging
 from typing import Final
 
 from abixio.errors import AbixioError
+from abixio.store.background import Background
 from abixio.store.heal import Healer
 from abixio.store.health import Healed
 from abixio.store.pool import Pool
@@ -28,7 +29,7 @@ Key = tuple[bytes, bytes]
 Shards = set[tuple[bytes, int]]
 
 
-class Repairs:
+class Repairs(Background):
     """Works off the queue of bad shards."""
 
     def __init__(self, healer: Healer, pool: Pool) -> None:
@@ -36,18 +37,6 @@ class Repairs:
         self._pool = pool
         self._later: dict[Key, tuple[float, float]] = {}
         """When a key is tried again, and after which pause. Never more keys than the queue has."""
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Work until `stop`."""
-        self._task = asyncio.get_running_loop().create_task(self._work())
-
-    async def stop(self) -> None:
-        """End; a shard that is being made is left as a crash would leave it."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
 
     async def _work(self) -> None:
         while True:

@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from abixio.errors import AbixioError, Overloaded, Unavailable, VolumeError
+from abixio.store.background import Background
 from abixio.store.budget import Budget, Manners
 from abixio.store.commit import Committer
 from abixio.store.errand import errand
@@ -82,7 +83,7 @@ class Scan(msgspec.Struct, omit_defaults=True):
         return (bytes.fromhex(self.space), bytes.fromhex(self.key)) if self.space else None
 
 
-class Scanner:
+class Scanner(Background):
     """One pass after the other."""
 
     def __init__(self, committer: Committer, healer: Healer, rate: int) -> None:
@@ -96,20 +97,17 @@ class Scanner:
         self._scan = Scan()
         self._budget: Budget | None = None
         self._said = 0
-        self._task: asyncio.Task[None] | None = None
         self._on_demand = asyncio.Lock()
 
     def start(self) -> None:
         """Scan until `stop`."""
         if self._rate:
-            self._task = asyncio.get_running_loop().create_task(self._work())
+            super().start()
 
     async def stop(self) -> None:
         """End, and remember where that was."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+            await super().stop()
             await self._save()
 
     def status(self) -> ScanStatus:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from abixio.errors import AbixioError, CatalogCorrupt
 from abixio.store.asking import FEW
+from abixio.store.background import Background
 from abixio.store.lane import Lane
 from abixio.store.pool import Pool
 from abixio.store.record import Record, unpack
@@ -45,7 +46,7 @@ class _Entry:
     """Where T2 is known to be done."""
 
 
-class Settler:
+class Settler(Background):
     """Takes answered writes and brings them to rest."""
 
     def __init__(self, pool: Pool) -> None:
@@ -54,7 +55,6 @@ class Settler:
         self._round_two: dict[RowId, Record] = {}
         self._running: set[RowId] = set()
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
         self._last_barrier = 0.0
 
     def add(self, id: RowId, record: Record, slots: Iterable[int]) -> None:
@@ -70,16 +70,9 @@ class Settler:
         """Whether a cycle will still see to that row; the journal leaves it alone until then."""
         return id in self._fresh or id in self._running or id in self._round_two
 
-    def start(self) -> None:
-        """Run cycles until `stop`."""
-        self._task = asyncio.get_running_loop().create_task(self._work())
-
     async def stop(self) -> None:
         """End after what is known now is settled."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        await super().stop()
         await self.cycle()
         await self.cycle()
         await self.barrier()
