@@ -26,8 +26,9 @@ from rich.table import Table
 
 from abixio import _gf256
 from abixio.codec.matrix import parity_matrix
+from abixio.volume.formatting import format_volume
 from abixio.volume.identity import Identity, Member
-from abixio.volume.local import LocalVolume, format_volume
+from abixio.volume.local import LocalVolume
 from bench.bench_l1_http import running as l1_running
 from bench.bodiless import once
 from bench.load import Payload, check_get, curl_get, curl_put, wrk

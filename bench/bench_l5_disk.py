@@ -15,9 +15,10 @@ from blake3 import blake3
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from abixio.codec.checksum import block_seed, block_sums
+from abixio.volume.formatting import format_volume
 from abixio.volume.identity import Identity, Member
 from abixio.volume.interface import Head, Insert, RowId, State
-from abixio.volume.local import LocalVolume, format_volume
+from abixio.volume.local import LocalVolume
 
 KIB, MIB = 1 << 10, 1 << 20
 SIZES = {"4KiB": 4 * KIB, "64KiB": 64 * KIB, "10MiB": 10 * MIB, "256MiB": 256 * MIB, "1GiB": 1024 * MIB}

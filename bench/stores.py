@@ -15,8 +15,9 @@ from abixio.store.buffers import BufferPool
 from abixio.store.pool import Pool
 from abixio.store.store import Store
 from abixio.store.types import Bucket, PutSpec
+from abixio.volume.formatting import format_volume
 from abixio.volume.identity import Identity, Member
-from abixio.volume.local import LocalVolume, format_volume
+from abixio.volume.local import LocalVolume
 
 
 class Bench:

@@ -28,9 +28,10 @@ from abixio.store.pool import Pool
 from abixio.store.resolve import View
 from abixio.store.store import Store
 from abixio.store.types import Bucket, PutSpec
+from abixio.volume.formatting import format_volume
 from abixio.volume.identity import Identity, Member
 from abixio.volume.interface import RowId, Volume
-from abixio.volume.local import LocalVolume, format_volume
+from abixio.volume.local import LocalVolume
 from tests.store_memvolume import MemVolume
 
 WALKS = int(os.environ.get("ABIXIO_TEST_WALKS", "30"))

@@ -13,8 +13,9 @@ from abixio.store.inline import pack_shard
 from abixio.store.record import Layout, Part, Record, pack, unpack
 from abixio.volume import catalog_schema, identity, names
 from abixio.volume.files import Files
+from abixio.volume.formatting import format_volume
 from abixio.volume.identity import Identity, Member
-from abixio.volume.local import LocalVolume, format_volume
+from abixio.volume.local import LocalVolume
 from abixio.volume.shardfile import footer
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "format.md"

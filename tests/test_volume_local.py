@@ -16,8 +16,9 @@ from msgspec.structs import replace
 
 from abixio.errors import ShardMissing, StartupError, VolumeError, VolumeFull, VolumeReadOnly, VolumeUnusable
 from abixio.volume import catalog_read, names
+from abixio.volume.formatting import format_volume
 from abixio.volume.interface import Drop, Head, Note, State, Volume
-from abixio.volume.local import RESERVE_LEAST, RESERVE_MOST, LocalVolume, format_volume, last, reserve
+from abixio.volume.local import RESERVE_LEAST, RESERVE_MOST, LocalVolume, last, reserve
 from tests.volume_contract import SPACE, VolumeContract, apply, insert, listed, row_id, store_shard, write_id
 from tests.volume_fixtures import FaultyFiles, formatted, new_identity
 

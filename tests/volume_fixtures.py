@@ -11,8 +11,8 @@ from typing import Any
 from abixio.message import Buffer
 from abixio.volume.filemap import FileMap
 from abixio.volume.files import Files
+from abixio.volume.formatting import format_volume
 from abixio.volume.identity import Identity, Member
-from abixio.volume.local import format_volume
 
 
 def new_identity(slot: int = 0, slots: int = 1) -> Identity:

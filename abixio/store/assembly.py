@@ -17,9 +17,10 @@ from abixio.store.membership import Found, Plan, decide, refuse_overlap
 from abixio.volume import identity, names
 from abixio.volume.company import Company
 from abixio.volume.files import Files
+from abixio.volume.formatting import begin_volume, format_volume
 from abixio.volume.identity import Look
 from abixio.volume.interface import Note
-from abixio.volume.local import LocalVolume, begin_volume, format_volume
+from abixio.volume.local import LocalVolume
 from abixio.volume.lock import VolumeLock
 
 _log = logging.getLogger(__name__)

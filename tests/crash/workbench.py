@@ -10,9 +10,10 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Final
 
+from abixio.volume.formatting import format_volume
 from abixio.volume.identity import Identity, Member
 from abixio.volume.interface import Note
-from abixio.volume.local import LocalVolume, format_volume
+from abixio.volume.local import LocalVolume
 from tests.crash.disk import Image
 from tests.crash.layer import BOOT
 from tests.volume_fixtures import Unsynced
