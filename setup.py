@@ -15,5 +15,5 @@ def extension(name: str) -> Extension:
     )
 
 
-NAMES = ("_blocks", "_gf256", "_http", "_md5", "_shared", "_sqlio")
+NAMES = ("_blocks", "_catalog", "_gf256", "_http", "_md5", "_shared", "_sign", "_sqlio")
 setup(ext_modules=cythonize([extension(name) for name in NAMES], build_dir="build", language_level=3))

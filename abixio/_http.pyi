@@ -1,5 +1,5 @@
 """Takes what httptools finds in a request head: a call for each header, in Cython because there are twenty of them in a request
-of an SDK (0.9 us each in Python, 0.3 here)."""
+of an SDK (0.9 us each in Python, 0.3 here). And puts the headers of a response together (2 us in Python, 0.3 here)."""
 
 class Collector:
     """Callbacks of one parser. `reset` before each head."""
@@ -17,3 +17,7 @@ class Collector:
 
     def reset(self) -> None:
         """As new."""
+
+def join_lines(headers: list[tuple[str, str]]) -> bytes | list[str]:
+    """The lines of all of them, as latin-1; as text, line by line, where one of them is not. ValueError when there is CR, LF or
+    NUL in a name or a value."""

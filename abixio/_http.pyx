@@ -1,9 +1,16 @@
-"""What the parser of request heads calls back. See _http.pyi."""
+"""What the parser of request heads calls back, and the lines of response heads. See _http.pyi."""
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeLatin1
+from libc.stdint cimport uint8_t
 
 from abixio.errors import BadRequest
+
+cdef extern from "Python.h":
+    enum: PyUnicode_1BYTE_KIND
+    int PyUnicode_KIND(object text)
+    const uint8_t *PyUnicode_1BYTE_DATA(object text)
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
 
 cdef enum:
     NAMES = 256  # names of headers that are kept in lower case; more are only sent to fill memory
@@ -65,3 +72,57 @@ cdef class Collector:
 
     def on_message_complete(self):
         self.ended = True
+
+
+cdef Py_ssize_t _room(name, value):
+    """Bytes of the line; 0 when it is not latin-1 for sure."""
+    if type(name) is not str or type(value) is not str:
+        return 0
+    if PyUnicode_KIND(name) != PyUnicode_1BYTE_KIND or PyUnicode_KIND(value) != PyUnicode_1BYTE_KIND:
+        return 0
+    return PyUnicode_GET_LENGTH(name) + PyUnicode_GET_LENGTH(value) + 4
+
+
+cdef uint8_t *_copied(uint8_t *out, str text, bint *ends):
+    """Behind its bytes; `ends` when one of them ends a line."""
+    cdef const uint8_t *data = PyUnicode_1BYTE_DATA(text)
+    cdef Py_ssize_t at, size = PyUnicode_GET_LENGTH(text)
+    cdef uint8_t found = 0
+    for at in range(size):
+        found |= (data[at] == 13) | (data[at] == 10) | (data[at] == 0)
+        out[at] = data[at]
+    ends[0] |= found
+    return out + size
+
+
+def join_lines(list headers not None):
+    cdef tuple pair
+    cdef Py_ssize_t room, total = 0
+    cdef bint ends = False
+    for pair in headers:
+        name, value = pair
+        room = _room(name, value)
+        if room == 0:
+            return _lines(headers)
+        total += room
+    cdef bytes found = PyBytes_FromStringAndSize(NULL, total)
+    cdef uint8_t *out = <uint8_t *>PyBytes_AS_STRING(found)
+    for pair in headers:
+        out = _copied(out, <str>pair[0], &ends)
+        out[0] = b":"
+        out[1] = b" "
+        out = _copied(out + 2, <str>pair[1], &ends)
+        out[0] = b"\r"
+        out[1] = b"\n"
+        out += 2
+    if ends:
+        raise ValueError("a response header holds CR, LF or NUL")
+    return found
+
+
+cdef list _lines(list headers):
+    lines = [f"{name}: {value}" for name, value in headers]
+    for line in lines:
+        if "\r" in line or "\n" in line or "\0" in line:
+            raise ValueError("a response header holds CR, LF or NUL")
+    return [f"{line}\r\n" for line in lines]

@@ -1,6 +1,6 @@
-/* System calls for SQLite that do not hang and do not kill.
+/* System calls for SQLite that do not hang, do not kill and are few.
  *
- * SQLite's Unix VFS makes its calls through a table in which any can be replaced; these two are put there.
+ * SQLite's Unix VFS makes its calls through a table in which any can be replaced; these are put there.
  *
  * sqlio_pread: on a thread that has called sqlio_begin, a page that is not in the page cache is refused with EAGAIN instead of
  * being waited for. On all others, and where kernel or file system do not know RWF_NOWAIT, it is pread.
@@ -8,6 +8,11 @@
  * sqlio_mmap: SQLite maps its -shm file and stores into the map. Where that file has holes and the disk is full, such a store is
  * a SIGBUS. SQLite writes one byte into each page to prevent that, which is too little where blocks are smaller than pages
  * (ext4 makes them of 1 KiB on small disks). Here all blocks are allocated before, and ENOSPC is an error.
+ *
+ * sqlio_pwrite: a commit writes each page to the WAL by two calls, a frame's header of 24 bytes and the page, which is most of what
+ * a commit costs. On a thread that has called sqlio_gather they are put together and written when the last one of the
+ * transaction is there; the header says which that is (sqlite.org/fileformat.html, 4.1). So nothing is held back when
+ * SQLite syncs the file or tells readers of the transaction, which it does after that. Whatever else is read or written ends it.
  *
  * sqlio_mmap and sqlio_munmap also remember where the start of each -shm file is mapped. There stands the header of the WAL index,
  * twice (sqlite.org/walformat.html, 2.1): every commit, of whatever connection in whatever process, changes it. Whoever finds
@@ -18,6 +23,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -39,7 +45,86 @@ static int sqlio_end(void) {
     return refused;
 }
 
+#define SQLIO_FRAME 24   /* bytes of a frame's header in the WAL */
+#define SQLIO_WAL 32     /* bytes of the WAL's own header, before all frames */
+#define SQLIO_PAGE 4096  /* of a catalog; one of another size is written as SQLite says */
+#define SQLIO_ROOM (64 * (SQLIO_FRAME + SQLIO_PAGE)) /* gathered at most: more does not make it cheaper */
+
+typedef struct {
+    size_t used;
+    int fd;
+    off_t start;
+    int last; /* whether the frame whose page comes next ends the transaction */
+    unsigned char room[SQLIO_ROOM];
+} sqlio_frames;
+
+static __thread sqlio_frames *sqlio_gathered; /* 0: nothing is held back */
+
+/* Write all that was held back: 0, or -1 with errno. Either way nothing is, afterwards. */
+static int sqlio_flush(void) {
+    sqlio_frames *frames = sqlio_gathered;
+    size_t done = 0;
+    while (done < frames->used) {
+        ssize_t wrote = pwrite(frames->fd, frames->room + done, frames->used - done, frames->start + (off_t)done);
+        if (wrote < 0 && errno == EINTR)
+            continue;
+        if (wrote == 0)
+            errno = ENOSPC;
+        if (wrote <= 0)
+            break;
+        done += (size_t)wrote;
+    }
+    int whole = done == frames->used;
+    frames->used = 0;
+    return whole ? 0 : -1;
+}
+
+/* From now on this thread's frames are gathered there, until something else happens or sqlio_scatter. */
+static void sqlio_gather(void *frames) {
+    sqlio_gathered = frames;
+    sqlio_gathered->used = 0;
+}
+
+/* The end of it: -1 when something was still held back and could not be written. */
+static int sqlio_scatter(void) {
+    int failed = sqlio_gathered ? sqlio_flush() : 0;
+    sqlio_gathered = 0;
+    return failed;
+}
+
+/* Whether that is what comes next: a header at its place, or the page behind it. */
+static int sqlio_follows(const sqlio_frames *frames, int fd, size_t length, off_t offset) {
+    int in_line = !frames->used || (fd == frames->fd && offset == frames->start + (off_t)frames->used);
+    if (frames->used % (SQLIO_FRAME + SQLIO_PAGE) == SQLIO_FRAME)
+        return in_line && length == SQLIO_PAGE;
+    return in_line && length == SQLIO_FRAME && offset >= SQLIO_WAL && (offset - SQLIO_WAL) % (SQLIO_FRAME + SQLIO_PAGE) == 0;
+}
+
+static ssize_t sqlio_pwrite(int fd, const void *buffer, size_t length, off_t offset) {
+    sqlio_frames *frames = sqlio_gathered;
+    if (frames && !sqlio_follows(frames, fd, length, offset) && sqlio_scatter() != 0)
+        return -1;
+    if (!sqlio_gathered)
+        return pwrite(fd, buffer, length, offset);
+    if (!frames->used) {
+        frames->fd = fd;
+        frames->start = offset;
+    }
+    memcpy(frames->room + frames->used, buffer, length);
+    frames->used += length;
+    if (length == SQLIO_FRAME) {
+        uint32_t pages; /* of the database after the transaction, in its last frame; else 0 */
+        memcpy(&pages, (const unsigned char *)buffer + 4, sizeof pages);
+        frames->last = pages != 0;
+    } else if ((frames->last || frames->used == SQLIO_ROOM) && sqlio_flush() != 0) {
+        return -1;
+    }
+    return (ssize_t)length;
+}
+
 static ssize_t sqlio_pread(int fd, void *buffer, size_t length, off_t offset) {
+    if (sqlio_gathered && sqlio_scatter() != 0)
+        return -1;
 #ifdef RWF_NOWAIT
     if (sqlio_wanted) {
         struct iovec whole = {buffer, length};

@@ -1,4 +1,4 @@
-"""System calls for SQLite that do not hang and do not kill; _sqlio.h says how.
+"""System calls for SQLite that do not hang, do not kill and are few; _sqlio.h says how.
 
 The event loop asks catalogs itself, since a hand-over to a thread costs many times the lookup. A page that is in memory is
 had in microseconds, also while the disk hangs; one that is not must not be waited for there. `RWF_NOWAIT` (Linux 4.14; ext4,
@@ -19,6 +19,10 @@ def refuse() -> None:
 
 def calls() -> dict[str, int]:
     """Addresses of the functions by the names that they have in SQLite's table of system calls."""
+
+def gates() -> dict[str, int]:
+    """For `_catalog`: addresses of the C functions `begin`, `end`, `gather` and `scatter`, and how many bytes of room gathering
+    needs. What a thread writes to a WAL between the last two reaches the file in few calls (see _sqlio.h)."""
 
 def index(device: int, inode: int) -> int:
     """Where SQLite has mapped the start of the -shm file of that identity, in this process; 0 when it has not."""

@@ -12,6 +12,11 @@ cdef extern from "_sqlio.h" nogil:
     long sqlio_pread(int fd, void *buffer, size_t length, long offset)
     void *sqlio_mmap(void *address, size_t length, int protection, int flags, int fd, long offset)
     int sqlio_munmap(void *address, size_t length)
+    long sqlio_pwrite(int fd, const void *buffer, size_t length, long offset)
+    ctypedef struct sqlio_frames:
+        pass
+    void sqlio_gather(void *frames)
+    int sqlio_scatter()
     void *sqlio_index(unsigned long device, unsigned long inode)
     int sqlio_header(const void *start, void *header)
 
@@ -35,7 +40,15 @@ def refuse():
 
 def calls():
     return {
-        "pread64": <uintptr_t>&sqlio_pread, "mmap": <uintptr_t>&sqlio_mmap, "munmap": <uintptr_t>&sqlio_munmap,
+        "pread64": <uintptr_t>&sqlio_pread, "pwrite64": <uintptr_t>&sqlio_pwrite, "mmap": <uintptr_t>&sqlio_mmap,
+        "munmap": <uintptr_t>&sqlio_munmap,
+    }
+
+
+def gates():
+    return {
+        "begin": <uintptr_t>&sqlio_begin, "end": <uintptr_t>&sqlio_end, "gather": <uintptr_t>&sqlio_gather,
+        "scatter": <uintptr_t>&sqlio_scatter, "room": sizeof(sqlio_frames),
     }
 
 

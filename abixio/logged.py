@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from asyncio import Future
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Final
 
 from abixio.accesslog import AccessLog, Line, line_of
 from abixio.errors import ClientDisconnected
-from abixio.message import Answer, Application, Buffer, Repeated, Request, Response, Stream
+from abixio.message import Answer, Application, Buffer, Promise, Repeated, Request, Response, Stream
 
 GONE: Final = 499
 """Of a request whose client did not wait for the answer; what other servers write, too."""
@@ -22,7 +23,7 @@ class Logged:
         self._log = log
         self._told: BaseException | None = None
 
-    def __call__(self, request: Request) -> Answer | Coroutine[Any, Any, Response]:
+    def __call__(self, request: Request) -> Answer | Promise | Coroutine[Any, Any, Response]:
         began = time.time()
         try:
             answer = self._app(request)
@@ -31,7 +32,17 @@ class Logged:
             raise
         if isinstance(answer, Repeated):
             answer = answer.response()
+        if isinstance(answer, Future):
+            answer.add_done_callback(lambda done: self._kept(request, began, done))
+            return answer
         return self._noted(request, began, answer) if isinstance(answer, Response) else self._later(request, began, answer)
+
+    def _kept(self, request: Request, began: float, done: Promise) -> None:
+        error = done.exception()
+        if error is None:
+            self._noted(request, began, done.result())
+        else:
+            self._failed(request, began, error)
 
     async def _later(self, request: Request, began: float, answer: Coroutine[Any, Any, Response]) -> Response:
         try:

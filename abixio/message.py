@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine
+from asyncio import Future
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -29,6 +30,10 @@ class Body(Protocol):
 
     async def readline(self, limit: int) -> bytes:
         """The next line, its LF included; without one at the end of the body. BadRequest when longer than `limit` bytes."""
+        ...
+
+    def at_hand(self) -> bytes | None:
+        """All of it, where it was received already and nothing of it was read; it can still be read after that."""
         ...
 
 
@@ -93,6 +98,9 @@ class Repeated:
     template: Template
     id: str
     body: bytes
+    again: Again | None = None
+    """Answers every further request that comes in the very same bytes, of whatever connection: None when it cannot any more, or
+    not now, and the application has to be asked. Without it the application has to be asked each time."""
 
     def response(self) -> Response:
         """The same, made out."""
@@ -101,15 +109,19 @@ class Repeated:
         return Response(self.template.status, headers, self.body)
 
 
+Again = Callable[[str], Repeated | None]
+"""Gives the answer to a request with that id."""
 Answer = Response | Repeated
+Promise = Future[Response]
 
 
 class Application(Protocol):
     """What a transport serves."""
 
-    def __call__(self, request: Request) -> Answer | Coroutine[Any, Any, Response]:
-        """Answer a request: at once, where nothing has to be waited for, else by a coroutine. Anything that it or the coroutine
-        raises is a defect: the transport logs it and answers 500."""
+    def __call__(self, request: Request) -> Answer | Promise | Coroutine[Any, Any, Response]:
+        """Answer a request: at once, where nothing has to be waited for, else by a coroutine; or by a future, which somebody else
+        sees to, when the body was at hand and is not needed any more. Anything that any of them raises is a defect: the
+        transport logs it and answers 500."""
         ...
 
     def refuse(self, error: Exception, request_id: str) -> Response:
@@ -117,7 +129,7 @@ class Application(Protocol):
         ...
 
 
-async def finished(answer: Answer | Coroutine[Any, Any, Response]) -> Response:
+async def finished(answer: Answer | Promise | Coroutine[Any, Any, Response]) -> Response:
     """What an application gave, once it is there."""
     if isinstance(answer, Repeated):
         return answer.response()

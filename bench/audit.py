@@ -1,7 +1,8 @@
 """What the data path copies and allocates, counted in one process: `python -m bench.audit [--mib 96]`.
 
-Six paths through the store over four real volumes, 3+1, in mode page-cache. What the sockets do is left out: a body comes as
-memory that is written straight into the buffer offered, and what a reader gives is dropped.
+Paths through the store over real volumes, four with 3+1 or one, in mode page-cache, and the way of an answer down to the
+transport. What the sockets do is left out: a body comes as memory that is written straight into the buffer offered, and what a
+reader gives is dropped.
 
     copied    bytes of the body that were in two places of our memory, per byte of it. A body is followed by the identity of the
               memory it is in: what is written to a file, or leaves, from elsewhere than where it came in was copied or computed
@@ -18,7 +19,7 @@ import os
 import resource
 import tempfile
 import tracemalloc
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +30,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from abixio.message import Buffer
+from abixio.message import Buffer, Response
 from abixio.store import buffers
 from abixio.store.store import Store
 from abixio.store.stored import Stored
-from abixio.store.types import Bucket, PartRef, PutSpec
+from abixio.store.types import Bucket, PartRef, PutSpec, Reader
+from abixio.transport.answer import send_stream
 from abixio.volume import filemap, shardfile
 from tests.store_local import Disks, quiet
 
@@ -104,7 +106,7 @@ class Body:
 
     def __init__(self, data: memoryview, watch: Watch) -> None:
         self.length: int | None = len(data)
-        self.algorithms: Sequence[str] = ()
+        self.algorithms: Collection[str] = ()
         self._data, self._watch = data, watch
 
     async def readinto(self, view: memoryview) -> int:
@@ -115,6 +117,37 @@ class Body:
 
     def verify(self, digests: Mapping[str, bytes]) -> dict[str, str]:
         return {}
+
+
+class Wire:
+    """A connection that takes everything at once."""
+
+    largest = 1 << 40
+    full = False
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def send(self, first: Buffer, second: Buffer = b"") -> None:
+        """The head comes with the first slice, the others come alone."""
+        self._watch.leave(second or first)
+
+    async def drained(self) -> None:
+        """It is, always."""
+
+
+class Whole:
+    """An object as the stream of an answer."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.length = reader.info.size
+        self._reader = reader
+
+    def __aiter__(self) -> AsyncIterator[Buffer]:
+        return self._reader.stream(0, self.length)
+
+    async def aclose(self) -> None:
+        await self._reader.aclose()
 
 
 class Audit:
@@ -141,7 +174,7 @@ class Audit:
         self.counts.append(count)
 
     async def put(self, key: str) -> None:
-        await self.store.put(self.bucket, key, PutSpec("me", ftt="1"), Body(self.data, self.watch))
+        await self.store.put(self.bucket, key, PutSpec("me"), Body(self.data, self.watch))
 
     async def get(self, key: str, start: int = 0, length: int | None = None) -> None:
         reader = await self.store.open(self.bucket, key)
@@ -149,6 +182,11 @@ class Audit:
             self.watch.leave(piece)
             del piece
         await reader.aclose()
+
+    async def answer(self, key: str) -> None:
+        stream = Whole(await self.store.open(self.bucket, key))
+        head = Response(200, [("Content-Type", "application/octet-stream")], stream)
+        await send_stream(Wire(self.watch), head, stream, "GET", close=False, keep=True)
 
     async def copy(self, key: str) -> None:
         reader = await self.store.open(self.bucket, key)
@@ -169,6 +207,7 @@ class Audit:
 
 
 async def audit(home: Path, size: int) -> list[Count]:
+    (home / "sole").mkdir()
     disks, data = Disks(home, 4), memoryview(os.urandom(MIB) * (size // MIB))
     with ExitStack() as stack:
         watch = Watch(stack)
@@ -178,6 +217,7 @@ async def audit(home: Path, size: int) -> list[Count]:
             await own.put("o")
             await own.measure("PUT", size, lambda: own.put("o"))
             await own.measure("GET", size, lambda: own.get("o"))
+            await own.measure("GET, down to the transport", size, lambda: own.answer("o"))
             await own.measure("GET of a range, a third", size // 3, lambda: own.get("o", 12_345, size // 3))
             await own.measure("multipart upload, complete, GET", 2 * size, own.multipart)
             await own.measure("copy", size, lambda: own.copy("o"))
@@ -188,7 +228,13 @@ async def audit(home: Path, size: int) -> list[Count]:
         async with quiet(disks, missing=layout.slots[:1]) as store:
             lost = Audit(store, await store.bucket("bench"), watch, data)
             await lost.measure("GET, one data volume lost", size, lambda: lost.get("o"))
-    return own.counts + lost.counts
+        sole = Disks(home / "sole", 1)
+        async with quiet(sole) as store:
+            one = Audit(store, await store.create_bucket("bench", "me", {}), watch, data)
+            await one.put("o")
+            await one.measure("PUT, 1 volume", size, lambda: one.put("o"))
+            await one.measure("GET, 1 volume", size, lambda: one.get("o"))
+    return own.counts + lost.counts + one.counts
 
 
 @click.command()
@@ -201,7 +247,7 @@ def main(mib: int, directory: str | None) -> None:
     table = Table("path", "copied", "buffers", "python KiB", "faults/MiB", "user s/GiB")
     for count in counts:
         table.add_row(*count.row())
-    Console().print(table)
+    Console(width=110).print(table)
 
 
 if __name__ == "__main__":

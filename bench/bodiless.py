@@ -3,7 +3,8 @@ with the first request when it has sent the last, when there is nothing left to 
 
     python -m bench.bodiless HOST PORT FILE    each request of FILE once, over 16 connections; prints how many, and the seconds
 
-FILE is as for requests.lua. Processor time of the server is what to go by: in Python, the client is slower than wrk.
+FILE is as for requests.lua. Against a server that does nothing, this client has 30,000 PUTs of 4 KiB a second answered and wrk
+34,000, for 22 us of processor each, mostly the kernel's; bare sockets and epoll are no faster. Below that it is not the bound.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.chart import chart
-from bench.load import LoadFailed, Payload, curl_get, curl_put
+from bench.load import LoadFailed, Payload, curl_get, curl_put, curl_put_at_once
 from bench.rivals import PAGE_CACHE, SYNCED, Target, all_targets, make_bucket, parse
 from bench.server import BUCKET, NOTHING, raw_request, signed, wrk_in_turn
 
@@ -120,8 +120,15 @@ class Runner:
 
     def _large(self, target: Target, load: Load) -> float:
         file = self.payload.cut(load.size)
-        url, headers = signed(target, load.method, self.key(load, 0), "UNSIGNED-PAYLOAD", target.access, target.secret)
-        lines = [f"{name}: {value}" for name, value in headers.items()]
+        requests = []
+        for number in range(load.connections):
+            url, headers = signed(
+                target, load.method, self.key(load, number), "UNSIGNED-PAYLOAD", target.access, target.secret
+            )
+            requests.append((url, [f"{name}: {value}" for name, value in headers.items()]))
+        url, lines = requests[0]
+        if load.connections > 1:
+            return load.connections / curl_put_at_once(requests, file)
         seconds = curl_put([url], file, lines) if load.method == "PUT" else curl_get([url], load.size, lines)
         return 1 / seconds[0]
 

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ CONNECTIONS: Final = 16
 """Of wrk, as the requirement on small GETs says."""
 TIMEOUT: Final = 120
 PIECE: Final = 1 << 20
+PIECES: Final = 16 * PIECE
+"""Random bytes made at a time."""
 
 
 class LoadFailed(Exception):
@@ -59,6 +62,14 @@ class Payload:
         return path
 
 
+def random_file(path: Path, size: int) -> Payload:
+    """A payload of at least so many bytes."""
+    with path.open("wb") as file:
+        for _ in range(-(-size // PIECES)):
+            file.write(os.urandom(PIECES))
+    return Payload(path)
+
+
 @dataclass(frozen=True)
 class Rate:
     """What wrk found."""
@@ -74,7 +85,9 @@ def tool(name: str) -> str:
     path = shutil.which(name)
     if path is None:
         message = f"{name} is not installed"
-        pytest.fail(f"{message}, though CI installs it") if os.environ.get("CI") else pytest.skip(message)
+        if os.environ.get("CI"):
+            pytest.fail(f"{message}, though CI installs it")
+        pytest.skip(message)
     return path
 
 
@@ -110,6 +123,21 @@ def curl_put(urls: Sequence[str], path: Path, headers: Iterable[str] = ()) -> li
     """Seconds of each of several uploads of a file on one connection."""
     lines = [line for url in urls for line in (f'url = "{url}"', f'upload-file = "{path}"', 'output = "/dev/null"')]
     return _curl(lines, "size_upload", [path.stat().st_size] * len(urls), headers)
+
+
+def curl_put_at_once(requests: Sequence[tuple[str, Sequence[str]]], path: Path) -> float:
+    """Seconds until the last of several uploads of a file, each with its URL and headers, is answered; one process for each."""
+    command = [tool("curl"), "--silent", "--show-error", "--fail", "--output", "/dev/null", "--upload-file", str(path)]
+    begin = time.perf_counter()
+    running = [
+        subprocess.Popen([*command, *(part for header in headers for part in ("--header", header)), url], stderr=subprocess.PIPE)
+        for url, headers in requests
+    ]
+    failed = [process.communicate()[1] for process in running if process.wait()]
+    seconds = time.perf_counter() - begin
+    if failed:
+        raise LoadFailed(f"{len(failed)} of {len(requests)} uploads failed: {failed[0].decode()}")
+    return seconds
 
 
 def _curl(lines: list[str], counter: str, sizes: list[int], headers: Iterable[str]) -> list[float]:

@@ -1,10 +1,11 @@
 """This server from every side: `python -m bench.matrix [--rounds 3] [--seconds 2] [--only TEXT] [--json FILE]`.
 
 From one base case (4 KiB, 16 connections, one volume, page-cache, payload not signed, no TLS) each dimension is varied by itself:
-size, connections, volumes, durability, signed payloads, TLS. A line has the requests per second, what they are of the base case
-of the same method in the same round, their 50th, 95th and 99th percentile, the server's processor seconds for 1,000 of them, and
-its anonymous memory behind them. wrk sends prepared requests; from 64 MiB on curl does, one after the other. After each load an
-object is compared with what it should be.
+size, connections, volumes, durability, signed payloads, TLS. The last cases are compared with others of their size. A line has
+the requests per second, what they are of the base case of its method in the same round, their 50th, 95th and 99th percentile, the
+server's processor seconds for 1,000 of them and the share of those that the base case takes, and its anonymous memory behind
+them. wrk sends prepared requests; from 64 MiB on curl does, one after the other. After each load an object is compared with what
+it should be.
 """
 
 from __future__ import annotations
@@ -63,6 +64,14 @@ class Case:
         return " ".join(words + ["signed"] * self.signed + ["TLS"] * self.tls)
 
     @property
+    def base(self) -> Case:
+        """What it is compared with: where more than the size is different, a case of that size."""
+        plain = Case(self.method, self.size)
+        if replace(plain, connections=self.connections) != self:
+            return plain
+        return replace(plain, size=0 if self.method == "HEAD" else Case.size)
+
+    @property
     def keys(self) -> int:
         return max(1, min(KEYS, 2 * IN_MEMORY // max(1, self.size)))
 
@@ -99,6 +108,8 @@ class Line:
     """Seconds; none from curl."""
     processor: list[float] = field(default_factory=list)
     """Seconds of it for 1,000 requests."""
+    processor_ratio: list[float] = field(default_factory=list)
+    """What of that the base case takes."""
     anonymous: int = 0
     """Bytes, the most that was seen behind a round."""
 
@@ -219,21 +230,28 @@ class Runner:
 def measure(chosen: list[Case], runner: Runner, rounds: int) -> Iterator[Line]:
     """Base and case alternate."""
     for case in chosen:
-        base = Case(case.method, 0 if case.method == "HEAD" else Case.size)
+        base = case.base
         line, beside = Line(case.name), Line("")
         for _ in range(rounds):
             rate = runner.run(case, line)
             line.ratio.append(1.0 if case == base else rate / runner.run(base, beside))
+            line.processor_ratio.append(1.0 if case == base else part(beside.processor[-1], line.processor[-1]))
         yield line
 
 
+def part(base: float, own: float) -> float:
+    """One request of curl may take less than a tick."""
+    return base / own if own else 1.0
+
+
 def show(lines: list[Line]) -> None:
-    table = Table("case", "per second", "of base", "p50 ms", "p95 ms", "p99 ms", "CPU s / 1,000", "anonymous MiB")
+    table = Table("case", "per second", "of base", "p50 ms", "p95 ms", "p99 ms", "CPU s / 1,000", "of base", "anonymous MiB")
     for line in lines:
+        spent = [f"{statistics.median(each):,.3f}" for each in (line.processor, line.processor_ratio)]
         quantiles = [f"{statistics.median(q) * 1000:,.1f}" for q in zip(*line.percentiles, strict=True)] or ["", "", ""]
         table.add_row(
             line.name, f"{statistics.median(line.per_second):,.1f}", f"{statistics.median(line.ratio):.3f}", *quantiles,
-            f"{statistics.median(line.processor):,.3f}", f"{line.anonymous / MIB:,.0f}",
+            *spent, f"{line.anonymous / MIB:,.0f}",
         )
     Console(width=140).print(table)
 

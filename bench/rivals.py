@@ -12,6 +12,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -75,6 +76,11 @@ def abixio(home: Path, volumes: int, durability: str) -> Iterator[Target]:
         server.kill()
 
 
+def installed(name: str) -> str | None:
+    """Where a program is: beside this Python, where pip puts it, or on PATH."""
+    return shutil.which(name, path=os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))))
+
+
 def free_ports(count: int) -> list[int]:
     """Of 127.0.0.1, below those that the kernel gives to outgoing connections; some servers add 10,000 for a second one."""
     found: list[int] = []
@@ -89,8 +95,11 @@ def free_ports(count: int) -> list[int]:
 
 @contextmanager
 def process(command: Sequence[str | Path], home: Path, env: dict[str, str] | None = None) -> Iterator[None]:
+    program = installed(str(command[0]))
+    if program is None:
+        raise LoadFailed(f"{command[0]} is not installed")
     with (home / "log").open("wb") as log:
-        running = subprocess.Popen(command, cwd=home, stdout=log, stderr=log, env={**os.environ, **(env or {})})
+        running = subprocess.Popen([program, *command[1:]], cwd=home, stdout=log, stderr=log, env={**os.environ, **(env or {})})
         try:
             yield
         finally:
@@ -146,7 +155,7 @@ RIVALS: Final = {"weed": seaweedfs, "rclone": rclone, "minio": minio, "rustfs": 
 
 
 @contextmanager
-def all_targets(home: Path, volumes: int, given: Sequence[Target], installed: bool) -> Iterator[list[Target]]:
+def all_targets(home: Path, volumes: int, given: Sequence[Target], others: bool) -> Iterator[list[Target]]:
     """This server first, then those given, then those installed; all ready, each with the bucket."""
     with ExitStack() as stack:
         def place(name: str) -> Path:
@@ -155,8 +164,8 @@ def all_targets(home: Path, volumes: int, given: Sequence[Target], installed: bo
 
         targets = [stack.enter_context(abixio(place(mode), volumes, mode)) for mode in ("page-cache", "fsync")]
         targets += given
-        if installed:
-            targets += [stack.enter_context(start(place(name))) for name, start in RIVALS.items() if shutil.which(name)]
+        if others:
+            targets += [stack.enter_context(start(place(name))) for name, start in RIVALS.items() if installed(name)]
         yield targets
 
 

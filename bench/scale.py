@@ -2,20 +2,21 @@
 
 The keys, of 1 KiB each, are loaded through the store, in mode page-cache, on one volume; a second one gets 10,000 of them. Then
 a server on each: pages of 1,000 keys, HEAD, PUT, DELETE and the start of the server, in alternating pairs; the rows that a page
-over one common prefix of all keys reads; the memory of the server; and a scan of all of them. The bars: a page and a start may
-cost 1.2 times as much as in the small bucket, rows twice the page.
+over one common prefix of all keys reads; the memory of the server; and, with --scan, a scan of all of them. The bars: a page may
+cost 1.2 times as much as in the small bucket, a start as much as that of an empty server, and rows twice the page.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -25,17 +26,23 @@ from mypy_boto3_s3 import S3Client
 
 from abixio.store.lister import Query
 from abixio.volume.local import LocalVolume
+from bench.lines import Line, show
 from bench.server import BUCKET
 from bench.stores import Bench
 from tests.server import Server
 
 SMALL: Final = 10_000
 BODY: Final = 1024
-AT_ONCE: Final = 64
-"""PUTs in flight while loading: they share transactions."""
+GROWTH: Final = 1.2
+"""Times what the small bucket, or an empty server, takes."""
 PAGE: Final = 1000
 ROUNDS: Final = 31
 STARTS: Final = 7
+
+LISTED, START = "LIST page, large / small", "start, large / empty"
+ROLLED, DEEP = "rows read by a page with one common prefix", "rows read by a page of keys with a delimiter"
+BARS: Final = {LISTED: GROWTH, START: GROWTH, ROLLED: 2.0 * PAGE, DEEP: 2.0 * PAGE}
+"""At most."""
 
 
 def key(number: int) -> str:
@@ -59,20 +66,6 @@ class Rows:
 
 
 # ---- the store ---------------------------------------------------------------------------------------------------------
-async def load(bench: Bench, keys: int) -> float:
-    """Store so many; seconds."""
-    body = memoryview(bytes(range(256)) * (BODY // 256))
-    numbers = iter(range(keys))
-
-    async def work() -> None:
-        for number in numbers:
-            await bench.put(key(number), body, BODY)
-
-    begin = time.perf_counter()
-    await asyncio.gather(*(work() for _ in range(AT_ONCE)))
-    return time.perf_counter() - begin
-
-
 async def delimiter_rows(bench: Bench, prefix: str, delimiter: str) -> int:
     """Rows read by the first page."""
     [lane] = bench.store.pool.up()
@@ -82,22 +75,19 @@ async def delimiter_rows(bench: Bench, prefix: str, delimiter: str) -> int:
     return rows.read
 
 
-def fill(home: Path, keys: int) -> dict[str, float]:
+def fill(home: Path, keys: int, scan: bool = False) -> dict[str, float]:
     """A volume with so many keys; what loading them took, and what pages over their common prefix read."""
-    bench = Bench(home, 1, "page-cache")
+    bench, found = Bench(home, 1, "page-cache"), dict[str, float]()
     try:
-        seconds = bench.runner.run(load(bench, keys))
-        rows = bench.runner.run(delimiter_rows(bench, "", "/"))
-        deep = bench.runner.run(delimiter_rows(bench, "all/", "/"))
-        begin = time.perf_counter()
-        bench.runner.run(bench.store.scan_now())
-        scan = time.perf_counter() - begin
+        body, names = bytes(range(256)) * (BODY // 256), (key(number) for number in range(keys))
+        found["objects of 1 KiB loaded per second"] = keys / timed(lambda: bench.runner.run(bench.put_many(names, body)))
+        found[ROLLED] = bench.runner.run(delimiter_rows(bench, "", "/"))
+        found[DEEP] = bench.runner.run(delimiter_rows(bench, "all/", "/"))
+        if scan:
+            found["objects scanned per second"] = keys / timed(lambda: bench.runner.run(bench.store.scan_now()))
     finally:
         bench.close()
-    return {
-        "loaded per second": keys / seconds, "rows read by a page with one common prefix": rows,
-        "rows read by a page of keys with a delimiter": deep, "scanned per second": keys / scan,
-    }
+    return found
 
 
 # ---- requests ----------------------------------------------------------------------------------------------------------
@@ -158,33 +148,45 @@ def served(home: Path, keys: int) -> dict[str, float]:
             stack.callback(servers[name].start().kill)
         idle = servers["large"].anonymous_memory()
         large, small = (servers[name].client() for name in names[:2])
-        found = {line: pairs(partial(call, large, keys), partial(call, small, SMALL), rounds) for line, call, rounds in CALLS}
+        found = {
+            f"{line}, large / small": pairs(partial(call, large, keys), partial(call, small, SMALL), rounds)
+            for line, call, rounds in CALLS
+        }
         found["MiB of anonymous memory after the start"] = idle / (1 << 20)
         found["MiB more after the pages"] = (servers["large"].anonymous_memory() - idle) / (1 << 20)
     start(servers["empty"])
     for server in servers.values():
         start(server)  # a kill ended the others
-    found["start"] = pairs(lambda: start(servers["large"]), lambda: start(servers["empty"]), STARTS)
+    found[START] = pairs(lambda: start(servers["large"]), lambda: start(servers["empty"]), STARTS)
     return found
+
+
+def measure(home: Path, keys: int, scan: bool = False) -> Iterator[Line]:
+    """Loads all volumes below `home`, and leaves nothing there."""
+    try:
+        found = fill(home / "large", keys, scan)
+        fill(home / "small", SMALL)
+        (home / "empty" / "v0").mkdir(parents=True)
+        found |= served(home, keys)
+    finally:
+        for name in ("large", "small", "empty"):
+            shutil.rmtree(home / name, ignore_errors=True)
+    for name, figure in found.items():
+        yield Line(f"{name} ({keys:,} keys)", figure, BARS.get(name), at_most=True)
 
 
 @click.command(help=__doc__)
 @click.option("--keys", default=1_000_000, show_default=True)
+@click.option("--scan", is_flag=True, help="Scan all of them, too.")
 @click.option("--home", type=click.Path(file_okay=False, path_type=Path), help="On the disk that is to be measured.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path))
-def main(keys: int, home: Path | None, json_file: Path | None) -> None:
-    directory = Path(tempfile.mkdtemp(dir=home))
-    try:
-        found = fill(directory / "large", keys)
-        fill(directory / "small", SMALL)
-        (directory / "empty" / "v0").mkdir(parents=True)
-        found |= served(directory, keys)
-    finally:
-        shutil.rmtree(directory)
-    for line, figure in found.items():
-        click.echo(f"{line:48} {figure:,.2f}")
+def main(keys: int, scan: bool, home: Path | None, json_file: Path | None) -> None:
+    with tempfile.TemporaryDirectory(dir=home) as directory:
+        lines = list(measure(Path(directory), keys, scan))
+    show(lines)
     if json_file is not None:
-        json_file.write_text(json.dumps(found, indent=1))
+        json_file.write_text(json.dumps([asdict(line) for line in lines], indent=1))
+    sys.exit(not all(line.reached for line in lines))
 
 
 if __name__ == "__main__":

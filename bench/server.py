@@ -90,10 +90,11 @@ def file_sha256(path: Path) -> str:
 
 # ---- many different requests -------------------------------------------------------------------------------------------
 def raw_request(method: str, url: str, headers: Mapping[str, str], body: bytes) -> bytes:
-    """As it goes over the wire."""
+    """As it goes over the wire. As with wrk and SDKs, nothing is said of a body where there can be none."""
     parts = urlsplit(url)
     target = parts.path + ("?" + parts.query if parts.query else "")
-    lines = {"Host": parts.netloc, "Content-Length": str(len(body)), **headers}
+    length = {"Content-Length": str(len(body))} if body or method in ("PUT", "POST") else {}
+    lines = {"Host": parts.netloc, **length, **headers}
     head = f"{method} {target} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     return head.encode("ascii") + b"\r\n" + body
 

@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Final
+from unittest.mock import patch
 
 import click
 from rich.console import Console
@@ -63,11 +64,12 @@ async def compare(home: Path, volumes: int, durability: str, objects: int, round
     async with quiet(Disks(home, volumes), durability) as store:
         bucket = await store.create_bucket("bench", "me", {})
         for size in SIZES:
-            data, sides = os.urandom(size), {INLINE: [], FILES: []}
+            data = os.urandom(size)
+            sides: dict[int, list[tuple[Cost, Cost]]] = {INLINE: [], FILES: []}
             for number in range(rounds):
                 for limit, found in sides.items():
-                    upload.INLINE_LIMIT = limit  # type: ignore[misc]
-                    found.append(await cost(store, bucket, f"{size}-{limit}-{number}-", objects, data))
+                    with patch.object(upload, "INLINE_LIMIT", limit):
+                        found.append(await cost(store, bucket, f"{size}-{limit}-{number}-", objects, data))
             table.add_row(f"{size // KIB} KiB", *_cells(sides[INLINE], sides[FILES]))
     return table
 
@@ -92,7 +94,7 @@ def main(objects: int, rounds: int, directory: str | None) -> None:
             with tempfile.TemporaryDirectory(prefix="abixio-small-", dir=directory) as home:
                 table = asyncio.run(compare(Path(home), volumes, durability, objects, rounds))
             table.title = f"{volumes} volume{'s' * (volumes > 1)}, {durability}"
-            Console().print(table)
+            Console(width=110).print(table)
 
 
 if __name__ == "__main__":

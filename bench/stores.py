@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
+from typing import Final
 
 import uvloop
 
 from abixio.config import Config
+from abixio.errors import AbixioError
 from abixio.message import Buffer
 from abixio.store.buffers import BufferPool
 from abixio.store.pool import Pool
 from abixio.store.store import Store
-from abixio.store.types import Bucket, PutSpec
+from abixio.store.types import Bucket, ObjectInfo, PutSpec, Says
 from abixio.volume.formatting import format_volume
 from abixio.volume.identity import Identity, Member
 from abixio.volume.local import LocalVolume
+
+AT_ONCE: Final = 64
+"""Objects that are put in one turn of the loop, while as many are being committed."""
+
+FAILURE: Final[Says[ObjectInfo, AbixioError | None]] = Says(lambda info: None, lambda error: error)
 
 
 class Bench:
@@ -43,6 +51,20 @@ class Bench:
     async def put(self, key: str, data: memoryview, size: int) -> None:
         await self.store.put(self.bucket, key, PutSpec("me"), Repeated(data, size))
 
+    async def put_many(self, keys: Iterable[str], data: bytes) -> None:
+        """The same small body under each key, batch after batch, so that many share a transaction."""
+        rest, before = iter(keys), list[Awaitable[AbixioError | None]]()
+        while batch := [self._begun(key, data) for key in islice(rest, AT_ONCE)]:
+            await ended(before)
+            before = batch
+        await ended(before)
+
+    def _begun(self, key: str, data: bytes) -> Awaitable[AbixioError | None]:
+        """A put that is decided now, where that is possible."""
+        spec, source = PutSpec("me"), Repeated(memoryview(data), len(data))
+        begun = self.store.put_at_once(self.bucket, key, spec, source, data, FAILURE)
+        return begun or asyncio.ensure_future(self.put(key, memoryview(data), len(data)))
+
     async def get(self, key: str) -> list[Buffer]:
         reader = await self.store.open(self.bucket, key)
         try:
@@ -53,6 +75,12 @@ class Bench:
     async def delete(self, keys: list[str]) -> None:
         for key in keys:
             await self.store.delete(self.bucket, key)
+
+
+async def ended(puts: Iterable[Awaitable[AbixioError | None]]) -> None:
+    for error in await asyncio.gather(*puts):
+        if error is not None:
+            raise error
 
 
 class Repeated:

@@ -11,16 +11,17 @@ import os
 import time
 from base64 import b64decode, b64encode
 from bisect import bisect_left, insort
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import md5
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace as replace_record
 
 from abixio.codec.digest import Digests
 from abixio.config import MAX_OBJECT, MIN_PART
 from abixio.errors import (
+    AbixioError,
     BucketExists,
     BucketNotEmpty,
     DigestMismatch,
@@ -49,6 +50,7 @@ from abixio.store.types import (
     PartInfo,
     PartRef,
     PutSpec,
+    Says,
     Seal,
     Source,
     Unlock,
@@ -60,6 +62,9 @@ from abixio.store.types import (
     no_key,
 )
 from abixio.store.versions import which
+
+R = TypeVar("R")
+T = TypeVar("T")
 
 SLICE: Final = 1 << 20
 """What one slice of a stream holds: as small as that, so that tests of some MiB see several."""
@@ -115,6 +120,19 @@ class MemoryReader:
         if self._open:
             self._open = False
             self._store.readers -= 1
+
+
+class Whole:
+    """What a source would give, given at once."""
+
+    def __init__(self, source: Source, data: bytes) -> None:
+        self.length, self.algorithms, self.verify = source.length, source.algorithms, source.verify
+        self._rest = data
+
+    async def readinto(self, view: memoryview) -> int:
+        taken, self._rest = self._rest[: len(view)], self._rest[len(view) :]
+        view[: len(taken)] = taken
+        return len(taken)
 
 
 class FakeStore:
@@ -208,6 +226,37 @@ class FakeStore:
             return None
         at = contents.bucket.space + repr(sorted(contents.bucket.settings.items())).encode(), pack(stored.record)
         return AtHand(contents.bucket, stored.info, at, lambda: stored.data if data else b"")
+
+    def bucket_at_hand(self, name: str) -> Bucket | None:
+        contents = self.contents.get(name)
+        return None if contents is None else contents.bucket
+
+    def put_at_once(
+        self, bucket: Bucket, key: str, spec: PutSpec, source: Source, data: bytes, says: Says[ObjectInfo, T]
+    ) -> asyncio.Future[T] | None:
+        """The same objects as `at_hand`."""
+        if spec.seal is not None or len(data) > AT_ONCE:
+            return None
+        return self._at_once(self.put(bucket, key, spec, Whole(source, data)), says)
+
+    def delete_at_once(
+        self, bucket: Bucket, key: str, condition: Condition, bypass: bool, says: Says[Deleted | None, T]
+    ) -> asyncio.Future[T] | None:
+        return self._at_once(self.delete(bucket, key, condition, None, bypass), says)
+
+    def _at_once(self, work: Coroutine[Any, Any, R], says: Says[R, T]) -> asyncio.Future[T]:
+        """Nothing here waits for anything. What stops a commit is told later, all else at once."""
+        failure, ended = self.failure, asyncio.get_running_loop().create_future()
+        try:
+            while True:
+                work.send(None)
+        except StopIteration as end:
+            ended.set_result(says.done(end.value))
+        except AbixioError as error:
+            if error is not failure:
+                raise
+            ended.set_result(says.refused(error))
+        return ended
 
     async def rename(self, bucket: Bucket, key: str, move: Move) -> ObjectInfo:
         contents = self._contents(bucket)

@@ -162,6 +162,8 @@ class Harness(Signer):
 
     async def _ask(self, request: Request) -> Answer:
         answer = self.service(request)
+        if isinstance(answer, asyncio.Future):
+            await request.body.readinto(memoryview(bytearray(request.body.length or 0)))
         return await read(await finished(answer))
 
 

@@ -51,6 +51,9 @@ class BytesBody:
         self._at = end
         return line
 
+    def at_hand(self) -> bytes | None:
+        return self._data if self._at == 0 and self.length == len(self._data) else None
+
 
 def request(
     method: str = "GET", target: bytes | str = b"/", headers: Mapping[str, str] | None = None, body: bytes | BytesBody = b""

@@ -236,3 +236,18 @@ def test_what_is_read_never_depends_on_the_heads_before() -> None:
         assert read(heads[at]) == alone[at], heads[at]
         kept += _spare._kept is not None
     assert kept > 500
+
+
+@pytest.mark.parametrize(
+    ("lines", "kept"),
+    [((), True), (("Content-Length: 0",), True), (("Content-Length: 16384",), True), (("Content-Length: 16385",), False),
+     (("Transfer-Encoding: chunked",), False), (("Content-Length: 7", "Connection: close"), False),
+     (("Content-Length: 7", "Expect: 100-continue"), True)],
+)
+def test_a_parser_reads_the_next_head_also_behind_a_small_body(lines: tuple[str, ...], kept: bool) -> None:
+    _spare._kept = None
+    for _ in range(3):
+        found = head("x-a: 1", *lines, start="PUT /k HTTP/1.1")
+        assert (found.method, found.headers["x-a"]) == ("PUT", "1")
+        assert (_spare._kept is not None) is kept
+    assert head().headers == {"host": "h"}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import time
 from email.utils import parsedate_to_datetime
 
 import pytest
 
-from abixio.http.response import bodiless, render_head
+from abixio.http.response import bodiless, header_lines, render_head
 
 
 def lines(head: bytes) -> list[bytes]:
@@ -73,3 +74,34 @@ def test_knows_no_name_for_an_odd_status() -> None:
 )
 def test_knows_which_answers_have_no_body(status: int, method: str, expected: bool) -> None:
     assert bodiless(status, method) is expected
+
+
+def encoded(headers: list[tuple[str, str]]) -> bytes:
+    """The same in Python."""
+    found = b""
+    for line in (f"{name}: {value}\r\n" for name, value in headers):
+        try:
+            found += line.encode("latin-1")
+        except UnicodeEncodeError:
+            found += line.encode()
+    return found
+
+
+def test_any_names_and_values_come_out_as_they_are_or_are_refused() -> None:
+    chance = random.Random(7)
+    refused = 0
+    for _ in range(5000):
+        letters = chance.choice(
+            ["ab", "a\xff\x80", "a\u0100", "a\U0001f600\xe4", "ab\r", "a\n\u20ac", "abcdefghijklm\0", "\x01\x7f\t"]
+        )
+        words = ["".join(chance.choices(letters, k=chance.randrange(40))) for _ in range(chance.randrange(12))]
+        headers = list(zip(words[::2], words[1::2], strict=False))
+        try:
+            lines = header_lines(headers)
+        except ValueError:
+            refused += 1
+            assert any(sign in name + value for name, value in headers for sign in "\r\n\0")
+        else:
+            assert lines == encoded(headers)
+            assert not any(sign in name + value for name, value in headers for sign in "\r\n\0")
+    assert 1000 < refused < 2500

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from email.header import decode_header, make_header
 
 import pytest
@@ -179,3 +181,32 @@ def test_harmless_headers_pass() -> None:
         "x-amz-bucket-object-lock-enabled": "false", "x-amz-server-side-encryption-bucket-key-enabled": "false",
     })
     metadata.refuse_unsupported({"x-amz-acl": "bucket-owner-full-control"})
+
+
+def outcome(function: Callable[[dict[str, str]], object], headers: dict[str, str]) -> object:
+    try:
+        return function(headers)
+    except S3Error as error:
+        return error.code, error.message, error.fields
+
+
+def test_one_more_header_that_means_nothing_changes_nothing() -> None:
+    """The usual ones, decided about all at once, are decided about as all others."""
+    chance = random.Random(8)
+    unusual = ["cache-control", "content-disposition", "content-language", "expires", "content-encoding",
+               metadata.STORAGE_CLASS, metadata.REDIRECT, "x-amz-meta-a", "x-amz-acl",
+               "x-amz-tagging", "x-amz-grant-read", "x-amz-server-side-encryption",
+               "x-amz-object-lock-mode", "x-amz-write-offset-bytes", "x-amz-if-match-size"]
+    values = ["", "a", "private", "false", "GLACIER", "/a", "public-read", "a, aws-chunked", "\xe4"]
+    told = set()
+    for _ in range(3000):
+        names = chance.sample(sorted(metadata.USUAL), chance.randrange(len(metadata.USUAL)))
+        names += chance.sample(unusual, chance.choice([0, 0, 1, 2]))
+        headers = {name: chance.choice(values) for name in names}
+        if chance.random() < 0.3:
+            headers["content-type"] = "x" * (metadata.MAX_SYSTEM - chance.choice([0, 11, 12, 13, 8000]))
+        for function in (metadata.read, metadata.refuse_unsupported):
+            found = outcome(function, headers)
+            assert found == outcome(function, headers | {"x-other": ""}), headers
+            told.add(str(found)[:30])
+    assert len(told) == 12

@@ -15,7 +15,7 @@ from botocore.config import Config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from abixio.s3.canonical import canonical_path, canonical_query
+from abixio._sign import canonical_path, canonical_query
 from abixio.s3.names import parse_target
 from tests.s3_harness import Answer, Harness, RawBody
 from tests.s3_wire import ACCESS, SECRET

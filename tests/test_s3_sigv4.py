@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hmac
+import random
 import re
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from hashlib import sha256
 from urllib.parse import quote, urlsplit
 
@@ -21,6 +23,7 @@ from abixio.message import Request
 from abixio.s3.errors import S3Error
 from abixio.s3.names import parse_target, query_pairs
 from abixio.s3.sigv4 import Identity, authenticate
+from abixio.s3.sigv4_claim import _seconds
 from tests.s3_wire import ACCESS, CREDENTIALS, SECRET, derive, request
 
 HOST = "127.0.0.1:9000"
@@ -190,6 +193,43 @@ def test_a_change_of_the_target_is_noticed(key: str, query: dict[str, str], in_q
             "SignatureDoesNotMatch", "AuthorizationQueryParametersError", "AccessDenied", "InvalidAccessKeyId",
             "InvalidArgument", "InvalidToken",
         }
+
+
+def test_a_time_is_one_of_the_calendar() -> None:
+    chance = random.Random(6)
+    found = 0
+    for _ in range(5000):
+        fields = [chance.randrange(most) for most in (3, 14, 33, 26, 62, 64)]
+        text = "20{:02}{:02}{:02}T{:02}{:02}{:02}Z".format(*fields)
+        try:
+            expected = datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+        except ValueError:
+            assert _seconds(text) is None
+        else:
+            found += 1
+            assert _seconds(text) == expected
+    assert found > 1000
+    for wrong in ("", "20130524", "20130524T000000", "2013052\u0664T000000Z", "20130524T000000Z\n", "00000101T000000Z"):
+        assert _seconds(wrong) is None
+
+
+def test_a_host_that_is_missing_is_signed_as_an_empty_one() -> None:
+    """As HTTP/1.0 allows."""
+    sent = signed()
+    del sent.headers["host"]
+    assert refused(sent).code == "SignatureDoesNotMatch"
+    names = sent.headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0]
+    for host, good in (("host:\n", True), ("", False)):
+        lines = host + "".join(f"{name}:{sent.headers[name]}\n" for name in names.split(";") if name != "host")
+        canonical = f"GET\n/bucket/key\n\n{lines}\n{names}\n{EMPTY}"
+        scope = f"{sent.headers['x-amz-date'][:8]}/us-east-1/s3/aws4_request"
+        text = f"AWS4-HMAC-SHA256\n{sent.headers['x-amz-date']}\n{scope}\n{sha256(canonical.encode()).hexdigest()}"
+        signature = hmac.new(derive(SECRET, scope), text.encode(), "sha256").hexdigest()
+        sent.headers["authorization"] = re.sub("Signature=.*", f"Signature={signature}", sent.headers["authorization"])
+        if good:
+            assert check(sent).access_key == ACCESS
+        else:
+            assert refused(sent).code == "SignatureDoesNotMatch"
 
 
 @pytest.mark.parametrize("make", [signed, presigned])

@@ -6,8 +6,13 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
-from tests.s3_harness import Harness
+from abixio.message import Repeated
+from tests.s3_harness import ENDPOINT, Harness
+from tests.s3_wire import ACCESS, SECRET, request
 
 
 @pytest.fixture
@@ -21,15 +26,9 @@ def s3() -> Iterator[Harness]:
 
 def url_of(s3: Harness) -> str:
     """A URL that was good once."""
-    from botocore.auth import S3SigV4QueryAuth
-    from botocore.awsrequest import AWSRequest
-    from botocore.credentials import Credentials
-
-    from tests.s3_harness import ACCESS, ENDPOINT, SECRET
-
-    request = AWSRequest("GET", ENDPOINT + "/b01/k")
-    S3SigV4QueryAuth(Credentials(ACCESS, SECRET), "s3", "us-east-1", expires=60).add_auth(request)
-    url = str(request.url)[len(ENDPOINT) :]
+    made = AWSRequest("GET", ENDPOINT + "/b01/k")
+    S3SigV4QueryAuth(Credentials(ACCESS, SECRET), "s3", "us-east-1", expires=60).add_auth(made)
+    url = str(made.url)[len(ENDPOINT) :]
     assert s3.send("GET", url).body == b"data"
     assert len(s3.service._verified._good) == 1
     return url
@@ -83,3 +82,46 @@ def test_what_is_remembered_has_a_bound(s3: Harness, monkeypatch: pytest.MonkeyP
     for number in range(9):
         assert s3.presigned("GET", f"/b01/k?response-content-type=a{number}").body == b"data"
     assert len(s3.service._verified._good) == 3
+
+
+def repeated(s3: Harness, url: str) -> Repeated:
+    """The answer to its third request, which the application need not be asked for again."""
+    for _ in range(3):
+        answer = s3.service(request("GET", url, {"Host": "s3.test:9000"}))
+    assert isinstance(answer, Repeated)
+    assert answer.again is not None
+    return answer
+
+
+def test_bytes_that_come_again_are_answered_without_being_read_as_long_as_nothing_changes(s3: Harness) -> None:
+    url = url_of(s3)
+    again = repeated(s3, url).again
+    assert again is not None
+    for id in ("A", "B"):
+        found = again(id)
+        assert found is not None
+        assert (found.id, found.body, found.again is not None) == (id, b"data", True)
+    assert s3.ask("PUT", "/b01/k", body=b"newer").status == 200
+    assert again("C") is None
+    answer = repeated(s3, url)
+    assert answer.body == b"newer"
+    assert s3.ask("DELETE", "/b01/k").status == 204
+    assert answer.again is not None
+    assert answer.again("D") is None
+
+
+def test_bytes_that_come_again_are_refused_when_their_time_is_over(s3: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    again, now = repeated(s3, url_of(s3)).again, time.time()
+    assert again is not None
+    for then, good in ((now + 55, True), (now + 61, False), (now - 800, True), (now - 1000, False)):
+        monkeypatch.setattr(time, "time", lambda then=then: then)
+        assert (again("A") is not None) is good
+
+
+def test_what_is_signed_in_headers_is_never_answered_unread(s3: Harness) -> None:
+    made = AWSRequest("GET", ENDPOINT + "/b01/k")
+    S3SigV4Auth(Credentials(ACCESS, SECRET), "s3", "us-east-1").add_auth(made)
+    for _ in range(3):
+        answer = s3.service(request("GET", "/b01/k", {"Host": "s3.test:9000", **dict(made.headers)}))
+    assert isinstance(answer, Repeated)
+    assert answer.again is None

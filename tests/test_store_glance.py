@@ -53,6 +53,32 @@ async def test_a_small_object_is_at_hand_as_it_is_then(tmp_path: Path, n: int) -
         assert head is None or head.info.size == len(there["k0"])
 
 
+async def test_a_bucket_is_at_hand_as_it_is_then_and_so_is_what_is_in_it(tmp_path: Path) -> None:
+    chance = random.Random(9)
+    async with quiet(Disks(tmp_path, 1)) as store:
+        there: dict[str, str] = {}
+        told = 0
+        for step in range(120):
+            name = f"b0{chance.randrange(2)}"
+            if name not in there:
+                bucket, there[name] = await store.create_bucket(name, "me", {"a": str(step)}), str(step)
+                await put(store, bucket, "k", b"%d" % step)
+            elif chance.randrange(3) == 0:
+                await store.delete(await store.bucket(name), "k")
+                await store.delete_bucket(name)
+                del there[name]
+            elif chance.randrange(3) == 0:
+                there[name] = str(step)
+                await store.change_bucket(name, lambda settings, step=step: {**settings, "a": str(step)})
+            for each in ("b00", "b01"):
+                for _ in range(2):
+                    home, inside = store.bucket_at_hand(each), store.at_hand(each, "k", True)
+                    assert (None if home is None else home.settings["a"]) == there.get(each)
+                    assert (None if inside is None else inside.bucket.settings["a"]) == there.get(each)
+                    told += inside is not None
+        assert told > 100
+
+
 async def test_what_was_kept_is_forgotten_with_the_next_commit_of_another_process(tmp_path: Path) -> None:
     async with quiet(Disks(tmp_path, 1)) as store:
         bucket = await store.create_bucket("b01", "me", {})

@@ -12,10 +12,11 @@ import asyncio
 import os
 import random
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, Final
 
 import pytest
 
@@ -23,11 +24,13 @@ from abixio.config import MIB, Config
 from abixio.errors import AbixioError, NoSuchKey, OutcomeUnknown, VolumeError, VolumeUnusable
 from abixio.store import settle
 from abixio.store.buffers import BufferPool
+from abixio.store.flight import Flight
+from abixio.store.instant import Instant
 from abixio.store.placing import Placer
 from abixio.store.pool import Pool
 from abixio.store.resolve import View
 from abixio.store.store import Store
-from abixio.store.types import Bucket, PutSpec
+from abixio.store.types import Bucket, PutSpec, Says, always
 from abixio.volume.formatting import format_volume
 from abixio.volume.identity import Identity, Member
 from abixio.volume.interface import RowId, Volume
@@ -36,6 +39,7 @@ from tests.store_memvolume import MemVolume
 
 WALKS = int(os.environ.get("ABIXIO_TEST_WALKS", "30"))
 EVENTS = 60
+AS_IT_IS: Final[Says[Any, Any]] = Says(lambda result: result, lambda error: error)
 
 
 class Violation(AssertionError):
@@ -125,6 +129,8 @@ class Walk:
 
     sizes = (1, 2, 3, 4, 5)
     """How many volumes a pool may have."""
+    share = 0.6
+    """Of writes that are done in one call, where that can be."""
 
     def __init__(
         self, seed: int, executor: ThreadPoolExecutor, root: Path, blank: Blank = in_memory, reencodes: bool = False
@@ -145,6 +151,8 @@ class Walk:
         self.acked = 0
         self.unsure: list[int] = []
         self.not_stored: set[int] = set()
+        self.at_once = 0
+        """Writes that were done in one call."""
 
     # ---- the process -------------------------------------------------------------------------------------------------
     async def boot(self) -> None:
@@ -161,6 +169,7 @@ class Walk:
         """The process dies: nothing more reaches a disk."""
         self.fuse.left = 0
         await self.store._objects.drain()
+        await self.store._instant.drain()
         for lane in self.store.pool.lanes:
             if lane is not None:
                 await lane.close()
@@ -181,29 +190,23 @@ class Walk:
 
     # ---- events ------------------------------------------------------------------------------------------------------
     async def write(self) -> None:
-        self.next += 1
-        number = self.next
         keep = self.rng.random() < 0.65
-        self.value[number] = keep
+        numbers = [self._number(keep)]
         if self.rng.random() < 0.4:
             self.fuse.left = self.rng.randrange(1, 2 * self.n + 3)
         for volume in self.volumes:
             volume.flaky = self.rng.choice((0.0, 0.0, 0.0, 0.2))
         ftt = self.rng.choice(self.tolerances)
-        self.log.append(f"write {number} {'object' if keep else 'delete'} ftt {ftt} fuse {self.fuse.left}")
-        try:
-            if keep:
-                await self.store.put(self.bucket, "k", PutSpec("me", ftt=str(ftt)), Text(str(number)))
-            else:
-                await self.store.delete(self.bucket, "k")
-            self.log.append("  acknowledged")
-            self.acked, self.unsure = number, []
-        except OutcomeUnknown as error:
-            self.log.append(f"  unknown: {error}")
-            self.unsure.append(number)
-        except AbixioError as error:
-            self.log.append(f"  refused: {error!r}")
-            (self.unsure.append if self.fuse.blown else self.not_stored.add)(number)
+        self.log.append(f"write {numbers[0]} {'object' if keep else 'delete'} ftt {ftt} fuse {self.fuse.left}")
+        before = self.at_once
+        ends = [self._begin(numbers[0], keep, ftt, self.share > 0 and self.rng.random() < self.share)]
+        if keep and self.at_once > before and self.rng.random() < 0.3:
+            numbers.append(self._number(keep))
+            self.log.append(f"write {numbers[1]} right behind it")
+            ends.append(self._begin(numbers[1], keep, ftt, True))
+        for number, end in zip(numbers, ends, strict=True):
+            await self._note(number, end)
+        number = numbers[-1]
         well = not any(volume.flaky or volume.away for volume in self.volumes)
         for volume in self.volumes:
             volume.flaky = 0.0
@@ -212,6 +215,52 @@ class Walk:
         elif well and not self.filling and self.acked == number and keep and self.rng.random() < 0.3:
             await self.strike(ftt)
         self.fuse.left = 10**9
+
+    def _number(self, keep: bool) -> int:
+        self.next += 1
+        self.value[self.next] = keep
+        return self.next
+
+    def _begin(
+        self, number: int, keep: bool, ftt: int, at_once: bool, key: str = "k", spec: PutSpec | None = None
+    ) -> asyncio.Future[Any]:
+        """In one call, if that is wanted and can be. What stops it at once is raised."""
+        spec, text = spec or PutSpec("me", ftt=str(ftt)), Text(str(number))
+        if at_once:
+            ended = (
+                self.store.put_at_once(self.bucket, key, spec, text, text.data, AS_IT_IS) if keep
+                else self.store.delete_at_once(self.bucket, key, always, False, AS_IT_IS)
+            )
+            if ended is not None:
+                self.at_once += 1
+                self.log.append("  at once")
+                return ended
+        work: Coroutine[Any, Any, Any] = (
+            self.store.put(self.bucket, key, spec, text) if keep else self.store.delete(self.bucket, key)
+        )
+        return asyncio.ensure_future(work)
+
+    async def done(self, number: int, keep: bool, key: str = "k", spec: PutSpec | None = None) -> Any:
+        """One write, in one call or not; its result."""
+        answer = await self._begin(number, keep, 0, self.share > 0 and self.rng.random() < self.share, key, spec)
+        if isinstance(answer, AbixioError):
+            raise answer
+        return answer
+
+    async def _note(self, number: int, end: asyncio.Future[Any]) -> None:
+        """What the client is told."""
+        try:
+            answer = await end
+            if isinstance(answer, AbixioError):
+                raise answer
+            self.log.append(f"  {number} acknowledged")
+            self.acked, self.unsure = number, []
+        except OutcomeUnknown as error:
+            self.log.append(f"  {number} unknown: {error}")
+            self.unsure.append(number)
+        except AbixioError as error:
+            self.log.append(f"  {number} refused: {error!r}")
+            (self.unsure.append if self.fuse.blown else self.not_stored.add)(number)
 
     async def strike(self, ftt: int) -> None:
         """The process dies right after the answer, and as many volumes as the object can lose are gone when it comes back."""
@@ -356,12 +405,15 @@ class Walk:
             raise Violation(f"rows left over: {rows} for {self.acked}")
 
 
-async def walks(count: int, wipes: bool, blank: Blank = in_memory, reencodes: bool = False) -> Walk | None:
+async def walks(
+    count: int, wipes: bool, blank: Blank = in_memory, reencodes: bool = False, kind: type[Walk] = Walk
+) -> Walk | None:
     """The first walk that meets a violation, with its log."""
+    at_once = 0
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with ThreadPoolExecutor(2) as executor, TemporaryDirectory(dir=memory) as root:
         for number in range(count):
-            walk = Walk(number, executor, Path(root), blank, reencodes)
+            walk = kind(number, executor, Path(root), blank, reencodes)
             try:
                 await walk.run(wipes)
             except Violation as error:
@@ -371,6 +423,8 @@ async def walks(count: int, wipes: bool, blank: Blank = in_memory, reencodes: bo
             finally:
                 for disk in walk.disks:
                     disk.close()
+            at_once += walk.at_once
+    assert at_once >= count * kind.share
     return None
 
 
@@ -378,6 +432,24 @@ async def walks(count: int, wipes: bool, blank: Blank = in_memory, reencodes: bo
 @pytest.mark.parametrize(("blank", "share"), [(in_memory, 1), (on_disk, 6)])
 async def test_no_order_of_events_breaks_a_promise(wipes: bool, blank: Blank, share: int) -> None:
     walk = await walks(WALKS // share, wipes, blank)
+    assert walk is None, "\n".join(walk.log)
+
+
+class Alone(Walk):
+    """A pool of one volume, whose transaction is all of a small write."""
+
+    sizes = (1,)
+
+
+class Patient(Walk):
+    """Every write waits for its lock."""
+
+    share = 0.0
+
+
+@pytest.mark.parametrize("blank", [in_memory, on_disk])
+async def test_nor_on_a_sole_volume(blank: Blank) -> None:
+    walk = await walks(WALKS // 2, False, blank, kind=Alone)
     assert walk is None, "\n".join(walk.log)
 
 
@@ -394,14 +466,14 @@ async def test_without_the_word_of_its_rows_the_walk_finds_an_answered_object_th
         return True
 
     monkeypatch.setattr(Placer, "confirm", nothing)
-    walk = await walks(WALKS, False)
+    walk = await walks(WALKS, False, kind=Patient)
     assert walk is not None
     assert "an answered object cannot be read" in walk.log[-1]
 
 
 async def test_without_the_highest_tolerance_in_w_the_walk_finds_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(View, "highest_m", property(lambda self: -1))
-    assert await walks(20 * WALKS, False) is not None
+    assert await walks(20 * WALKS, False, kind=Patient) is not None
 
 
 async def test_without_the_second_round_the_walk_finds_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -412,4 +484,15 @@ async def test_without_the_second_round_the_walk_finds_a_violation(monkeypatch: 
         return [*ops, settle.Drop(id)] if entry.record.kind == "tombstone" else ops  # type: ignore[arg-type]
 
     monkeypatch.setattr(settle.Settler, "_t2", eager)
-    assert await walks(20 * WALKS, False) is not None
+    assert await walks(20 * WALKS, False, kind=Patient) is not None
+
+
+async def test_the_whole_commit_of_a_sole_volume_is_lost_where_it_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Instant._conclude
+
+    async def as_others(self: Instant, flight: Flight, waits: Mapping[int, asyncio.Future[None]]) -> None:
+        flight.settled = False
+        await original(self, flight, waits)
+
+    monkeypatch.setattr(Instant, "_conclude", as_others)
+    assert await walks(20 * WALKS, False, kind=Alone) is not None

@@ -19,7 +19,7 @@ from abixio.errors import AbixioError, NoSuchKey, OutcomeUnknown, PreconditionFa
 from abixio.store.placing import Along, Placer
 from abixio.store.resolve import Version
 from abixio.store.types import Move, ObjectInfo, PutSpec
-from tests.test_store_model import Text, Violation, Walk, in_memory, on_disk
+from tests.test_store_model import Violation, Walk, in_memory, on_disk
 
 WALKS = int(os.environ.get("ABIXIO_TEST_WALKS", "30"))
 KEYS = ("a", "b", "c")
@@ -113,12 +113,12 @@ class RenameWalk(Walk):
         def becomes(state: State) -> State | None:
             return None if condition and state[at] else (*state[:at], number, *state[at + 1 :])
 
-        return said, becomes, self.store.put(self.bucket, KEYS[at], spec, Text(str(number)))
+        return said, becomes, self.done(number, True, KEYS[at], spec)
 
     def delete(self) -> Event:
         at = self.rng.randrange(len(KEYS))
         return (
-            f"delete {KEYS[at]}", lambda state: (*state[:at], 0, *state[at + 1 :]), self.store.delete(self.bucket, KEYS[at])
+            f"delete {KEYS[at]}", lambda state: (*state[:at], 0, *state[at + 1 :]), self.done(0, False, KEYS[at])
         )
 
     def rename(self) -> Event:

@@ -26,7 +26,7 @@ from abixio.store.record import Record
 from abixio.store.types import ObjectInfo, PutSpec
 from abixio.store.versions import Shadow
 from abixio.volume.interface import State
-from tests.test_store_model import Text, Violation, Walk, in_memory
+from tests.test_store_model import Violation, Walk, in_memory
 
 WALKS = int(os.environ.get("ABIXIO_TEST_WALKS", "20"))
 EVENTS = 60
@@ -139,7 +139,8 @@ class VersionWalk(Walk):
 
         async def work() -> str:
             spec = PutSpec("me", ftt=str(ftt), headers={"number": str(number)})
-            return (await self.store.put(self.bucket, "k", spec, Text(str(number)))).version
+            version: str = (await self.done(number, True, spec=spec)).version
+            return version
 
         if self.versioning:
             await self.does(f"put {number} ftt {ftt}", lambda id: added(Entry(number, null, "", id)), work)
@@ -150,7 +151,7 @@ class VersionWalk(Walk):
         null = self.versioning != "Enabled"
 
         async def work() -> str:
-            deleted = await self.store.delete(self.bucket, "k")
+            deleted = await self.done(0, False)
             return deleted.version if deleted is not None else ""
 
         if self.versioning:

@@ -21,7 +21,7 @@ async def test_a_slow_reader_gets_no_more_than_two_slices_ahead() -> None:
     async def handler(request: Request) -> Response:
         return Response(200, [], stream)
 
-    wire = Wire(App(handler), Limits(write_high=1000), room=0)
+    wire = Wire(App(handler), Limits(write_high=1000, gather_bytes=0), room=0)
     await wire.send(GET)
     while not stream.closed:
         assert stream.given <= len(wire.received) + 2 * 4000
@@ -36,7 +36,7 @@ async def test_a_client_that_pipelines_without_reading_is_not_read_any_further()
     async def handler(request: Request) -> Response:
         return Response(200, [], b"x" * 1000)
 
-    wire = Wire(App(handler), Limits(write_high=2000, ahead_bytes=1000), room=0)
+    wire = Wire(App(handler), Limits(write_high=2000, ahead_bytes=1000, gather_bytes=0), room=0)
     await wire.send(GET * 1000)
     assert len(wire.app.requests) <= 3
     assert len(wire.unsent) < 5000
@@ -203,7 +203,7 @@ async def test_a_client_that_stops_reading_is_cut(taken: int) -> None:
     async def handler(request: Request) -> Response:
         return Response(200, [], stream)
 
-    wire = Wire(App(handler), Limits(write_high=5000), room=3000)
+    wire = Wire(App(handler), Limits(write_high=5000, gather_bytes=0), room=3000)
     await wire.send(GET)
     for _ in range(59):
         await wire.pass_time(1)
@@ -221,7 +221,7 @@ async def test_a_client_that_reads_slowly_but_steadily_is_served() -> None:
     async def handler(request: Request) -> Response:
         return Response(200, [("Connection-Test", "1")], stream, close=True)
 
-    wire = Wire(App(handler), Limits(write_high=5000), room=0)
+    wire = Wire(App(handler), Limits(write_high=5000, gather_bytes=0), room=0)
     await wire.send(GET)
     for _ in range(110):
         await wire.read(1000)

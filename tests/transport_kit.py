@@ -123,6 +123,8 @@ class ManualLoop:
             due[0].call()
         self.now = end
 
+DIRECT = Limits(gather_bytes=0)
+"""Every body is read while it comes, also a small one."""
 
 class Wire(asyncio.Transport):
     """A transport and the client at its other end. `step` bytes travel at a time; `room` bytes go out before it blocks."""
@@ -133,7 +135,7 @@ class Wire(asyncio.Transport):
         super().__init__({"peername": ("192.0.2.7", 4321), "sslcontext": object() if secure else None})
         self.app = app
         self.loop = ManualLoop()
-        self.shared = Shared(app, limits or Limits(), self.loop)  # type: ignore[arg-type]
+        self.shared = Shared(app, limits or DIRECT, self.loop)  # type: ignore[arg-type]
         self.step, self.room, self.secure = step, room, secure
         self.outgoing = bytearray()
         self.unsent = bytearray()

@@ -14,9 +14,9 @@ import uvloop
 
 from abixio.http.limits import Limits
 from abixio.transport.server import Server
-from tests.transport_kit import Answer, App
+from tests.transport_kit import DIRECT, Answer, App
 
-SHORT = Limits(head_seconds=0.3, idle_seconds=0.6, body_seconds=0.3, write_seconds=0.4, linger_seconds=0.5)
+SHORT = Limits(gather_bytes=0, head_seconds=0.3, idle_seconds=0.6, body_seconds=0.3, write_seconds=0.4, linger_seconds=0.5)
 """Deadlines for tests that wait for them."""
 
 
@@ -99,7 +99,7 @@ async def serving(
     app: App, limits: Limits | None = None, ssl: ssl.SSLContext | None = None, trust: ssl.SSLContext | None = None
 ) -> AsyncIterator[Running]:
     before = asyncio.all_tasks()
-    server = Server(app, limits, ssl)
+    server = Server(app, limits or DIRECT, ssl)
     running = Running(server, (await server.start("127.0.0.1", 0))[0][1], trust)
     try:
         yield running

@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from abixio._sign import is_sha256
 from abixio.codec.digest import Digests
 from abixio.config import KIB
 from abixio.message import Request
@@ -14,7 +15,6 @@ from abixio.s3.errors import S3Error
 from abixio.s3.names import check_asked_name, check_key
 from abixio.s3.payload import document_source
 from abixio.s3.sigv4 import Identity
-from abixio.s3.sigv4_claim import HEX_SHA256
 
 MAX_BODY: Final = 16 * KIB
 """A key of 1,024 bytes, each of them escaped, is 6 KiB of JSON."""
@@ -88,7 +88,7 @@ def parameters(params: Mapping[str, str], *names: str, **optional: str) -> tuple
 def check_signed_whole(request: Request, identity: Identity) -> None:
     """A change needs a signature that covers all of it, made for this one request: a URL can be kept and sent again for a
     week, and of an unsigned body anybody on the way can make another."""
-    if "authorization" not in request.headers or not HEX_SHA256.fullmatch(identity.payload):
+    if "authorization" not in request.headers or not is_sha256(identity.payload):
         raise S3Error("AccessDenied", "A change needs an Authorization header that signs the SHA-256 of the body.")
 
 

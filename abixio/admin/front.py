@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from abixio.config import Config
-from abixio.message import Answer, Application, Request, Response
+from abixio.message import Answer, Application, Promise, Request, Response
 from abixio.s3.hosts import Hosts
 from abixio.s3.proxies import Proxies
 
@@ -25,7 +25,7 @@ class Front:
         self._hosts = Hosts(config.domains, config.region)
         self._proxies = Proxies(config.trusted_proxies)
 
-    def __call__(self, request: Request) -> Answer | Coroutine[Any, Any, Response]:
+    def __call__(self, request: Request) -> Answer | Promise | Coroutine[Any, Any, Response]:
         """Not a coroutine itself: for the other surface, an S3 request pays one comparison of bytes."""
         if request.target.startswith(PREFIX) and self._ours(request):
             return self._admin(request)

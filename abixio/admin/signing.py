@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Final
 
+from abixio._sign import canonical_path, canonical_query, canonical_request
 from abixio.credentials import Credentials
-from abixio.s3.canonical import canonical_path, canonical_query, canonical_request
 from abixio.s3.keys import signing_key
 from abixio.s3.sigv4 import sign
 from abixio.s3.sigv4_claim import ALGORITHM, PAYLOAD_HEADER
@@ -25,7 +25,7 @@ def signed_headers(
     timestamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
     date = timestamp[:8]
     headers = {"host": host, PAYLOAD_HEADER: sha256(body).hexdigest(), "x-amz-date": timestamp}
-    names = sorted(headers)
+    names = tuple(sorted(headers))
     canonical = canonical_request(method, canonical_path(path), canonical_query(query), headers, names, headers[PAYLOAD_HEADER])
     scope = f"{date}/{REGION}/s3/aws4_request"
     hashed = sha256(canonical.encode("latin-1")).hexdigest()

@@ -67,6 +67,16 @@ def combine(name: str, first: bytes, second: bytes, length: int) -> bytes:
     return combined.to_bytes(len(first), "big")
 
 
+def digests_of(names: Collection[str], data: Buffer) -> dict[str, bytes]:
+    """Of bytes that are all there, what `Digests` gives. KeyError for a name that is not in MAKERS."""
+    found = {}
+    for name in names:
+        running = MAKERS[name]()
+        running.update(data)
+        found[name] = running.digest()
+    return found
+
+
 class Digests:
     """Several digests over the same bytes. All of them drop the GIL for big buffers."""
 

@@ -14,6 +14,7 @@ from typing import Final
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from abixio._http import Collector
+from abixio.config import KIB
 from abixio.errors import BadRequest, HeadTooLarge, UnsupportedExpectation
 from abixio.http.limits import Limits
 
@@ -40,11 +41,13 @@ class Head:
     """HTTP/1.1: persistence is the default. HTTP/1.0: it has to be said."""
     expects: bool
     """The client waits for `100 Continue` before it sends the body."""
+    raw: bytes = b""
+    """All of it, as it came."""
 
 
 class _Spare:
     """A parser that waits for the next head, of whatever connection. To make one takes as long as to parse with it, and one that
-    has read a head without a body, behind which the connection lives on, is as it was before."""
+    has read a request, behind which the connection lives on, is as it was before."""
 
     def __init__(self) -> None:
         self._kept: tuple[HttpRequestParser, Collector] | None = None
@@ -56,12 +59,18 @@ class _Spare:
         collector = Collector(_SINGLE)
         return HttpRequestParser(collector), collector
 
-    def give_back(self, parser: HttpRequestParser, collector: Collector) -> None:
-        """To be called with one that is as it was before."""
-        collector.reset()
-        self._kept = parser, collector
+    def give_back(self, parser: HttpRequestParser, collector: Collector, length: int) -> None:
+        """What has read a head without complaint. Behind it comes a body of that length, and this reads another one, which costs
+        nothing: it only counts bytes."""
+        if not collector.ended and length <= len(_FILLER):
+            parser.feed_data(_FILLER[:length])
+        if collector.ended and parser.should_keep_alive():
+            collector.reset()
+            self._kept = parser, collector
 
 
+_FILLER: Final = memoryview(bytes(16 * KIB))
+"""As long as the bodies that are worth it: with a longer one a new parser is no matter."""
 _spare: Final = _Spare()
 
 
@@ -76,23 +85,27 @@ def parse_head(raw: bytes, limits: Limits) -> Head:
     method, target, headers = parser.get_method(), collector.target, collector.headers
     if not collector.whole:
         raise BadRequest("the head ends before its end")
-    if plain and collector.ended and "connection" not in headers and "upgrade" not in headers and parser.should_keep_alive():
-        _spare.give_back(parser, collector)
     if len(target) > limits.target_bytes:
         raise HeadTooLarge(f"a request target of more than {limits.target_bytes} bytes")
-    modern = _modern(raw, len(method) + 1 + len(target))
+    # The parser knows other versions, and forgives spaces in the request line; here these make up its first bytes.
+    end = len(method) + 1 + len(target)
+    modern = raw.startswith(b" HTTP/1.1\r\n", end)
+    if not modern and not raw.startswith(b" HTTP/1.0\r\n", end):
+        raise BadRequest("not a request line of HTTP/1.1 or HTTP/1.0")
     if modern and "host" not in headers:
         raise BadRequest("HTTP/1.1 without Host")
     if target[:1] != b"/":
         target = _origin_form(method, target, headers)
     length = _length(headers, modern) if "content-length" in headers or "transfer-encoding" in headers else 0
+    if plain and length is not None and "connection" not in headers and "upgrade" not in headers:
+        _spare.give_back(parser, collector, length)
     keep_alive = _keep_alive(headers["connection"], modern) if "connection" in headers else modern
     expects = "expect" in headers and _expects(headers["expect"], modern)
     if expects and length == 0:
         # Nothing to continue with. But the AWS CLI takes an answer without a 100 for that to its next request, too, unless
         # the connection ends here, and then waits a minute for the rest of it.
         expects = keep_alive = False
-    return Head(method.decode("ascii"), target, headers, length, keep_alive, modern, expects)
+    return Head(method.decode("ascii"), target, headers, length, keep_alive, modern, expects, raw)
 
 
 def _feed(parser: HttpRequestParser, raw: bytes) -> bool:
@@ -107,16 +120,6 @@ def _feed(parser: HttpRequestParser, raw: bytes) -> bool:
         if isinstance(error, HttpParserCallbackError) and error.__context__ is not None:
             raise error.__context__ from None
         raise BadRequest(str(error)) from None
-
-
-def _modern(raw: bytes, end: int) -> bool:
-    """True for HTTP/1.1, False for HTTP/1.0. The parser knows other versions, and forgives spaces in the request line; here
-    method, one space and target make up its first `end` bytes."""
-    if raw.startswith(b" HTTP/1.1\r\n", end):
-        return True
-    if raw.startswith(b" HTTP/1.0\r\n", end):
-        return False
-    raise BadRequest("not a request line of HTTP/1.1 or HTTP/1.0")
 
 
 def _origin_form(method: bytes, target: bytes, headers: dict[str, str]) -> bytes:

@@ -26,6 +26,9 @@ class Limits:
     rest_bytes: int = 256 * KIB
     """Of an unread body, still to come: up to this it is read and thrown away so that the connection can live on, which is
     cheaper than a new connection (and TLS handshake) when it takes less than about a millisecond; beyond it we close."""
+    gather_bytes: int = 16 * KIB
+    """Bodies up to here are waited for with their head, for `gather_seconds`: many clients send the two one after the other, and
+    a request that is there as a whole is answered with less work. As long as what the catalog keeps of one shard."""
     write_high: int = 1024 * KIB
     """Unsent bytes at which the producer of a body has to wait; it goes on at a quarter. Slices have 4 MiB, so at most two of
     them are ever held: the unsent end of one and the next. The kernel's send buffer (4 MiB by default) keeps the line busy."""
@@ -36,6 +39,8 @@ class Limits:
     # ---- deadlines ---------------------------------------------------------------------------------------------------
     head_seconds: float = 30.0
     """From the first byte of a head to its last. Half of what common servers allow; a head is one packet or a few."""
+    gather_seconds: float = 0.2
+    """For the rest of a small body to come right behind its head; a slow client is served as it sends."""
     idle_seconds: float = 75.0
     """Between two requests, and from the connection to the first one. More than the 60 s of common load balancers, so
     that it is they who close a connection, never we while a request is on its way."""

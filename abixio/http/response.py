@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final
 
+from abixio._http import join_lines
 from abixio.message import ID, Repeated
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -42,7 +42,7 @@ def bodiless(status: int, method: str) -> bool:
 
 
 def render_head(
-    status: int, headers: Iterable[tuple[str, str]], length: int | None, *, close: bool = False, keep: bool = False
+    status: int, headers: list[tuple[str, str]], length: int | None, *, close: bool = False, keep: bool = False
 ) -> bytes:
     """The head of a final answer. `length` None: no Content-Length is added. `keep` says to an HTTP/1.0 client that the
     connection stays open. ValueError for what would not be one head: it is a defect of the handler.
@@ -51,21 +51,15 @@ def render_head(
     """
     if status < 200:
         raise ValueError(f"{status} is no final status")
-    rest = [] if length is None else [("Content-Length", str(length))]
-    if close or keep:
-        rest.append(("Connection", "close" if close else "keep-alive"))
-    return b"".join((status_line(status), _clock.line(), header_lines([*headers, *rest]), b"\r\n"))
+    size = b"" if length is None else b"Content-Length: %d\r\n" % length
+    connection = _CLOSE if close else _KEEP if keep else b""
+    return b"".join((status_line(status), _clock.line(), header_lines(headers), size, connection, b"\r\n"))
 
 
-def header_lines(headers: Collection[tuple[str, str]]) -> bytes:
+def header_lines(headers: list[tuple[str, str]]) -> bytes:
     """Those lines of a head. ValueError as for `render_head`."""
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
-    if lines.count("\n") != len(headers) or lines.count("\r") != len(headers) or "\0" in lines:
-        raise ValueError("a response header holds CR, LF or NUL")
-    try:
-        return lines.encode("latin-1")
-    except UnicodeEncodeError:
-        return b"\n".join(_encode(line) for line in lines.split("\n"))
+    lines = join_lines(headers)
+    return lines if isinstance(lines, bytes) else b"".join(_encode(line) for line in lines)
 
 
 def render_again(answer: Repeated, *, close: bool, keep: bool) -> bytes:

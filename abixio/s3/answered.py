@@ -12,7 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-from abixio.message import ID, Repeated, Request, Response, Template
+from abixio.message import ID, Again, Repeated, Request, Response, Template
 from abixio.s3.sigv4 import Identity
 from abixio.store.types import AtHand
 
@@ -40,12 +40,12 @@ class Given:
     """The records of bucket and object."""
     template: Template
 
-    def again(self, request: Request, source: AtHand | None) -> Repeated | None:
+    def again(self, id: str, source: AtHand | None, again: Again | None = None) -> Repeated | None:
         """The same answer, if it were made from the same records."""
         if source is None or source.stored != self.stored:
             return None
         data = source.data()
-        return None if data is None else Repeated(self.template, request.id, data)
+        return None if data is None else Repeated(self.template, id, data, again)
 
 
 class Answered:
@@ -60,9 +60,11 @@ class Answered:
     def keep(self, request: Request, identity: Identity, response: Response, source: AtHand) -> Given | None:
         """`request` was answered so, out of that; None where it is not worth remembering."""
         key = _key(request, identity)
-        if response.status != 200 or len(request.target) > LONGEST or sum(len(a) + len(b) for a, b in key[-1]) > LONGEST:
+        if response.status != 200 or len(request.target) > LONGEST:
             return None
-        place = next(at for at, (name, _) in enumerate(response.headers) if name == ID)
+        if key[-1] and sum(len(a) + len(b) for a, b in key[-1]) > LONGEST:
+            return None
+        place = response.headers.index((ID, request.id))
         template = Template(200, response.headers[:place] + response.headers[place + 1 :], place)
         given = self._given[key] = Given(source.stored, template)
         if len(self._given) > KEPT:

@@ -48,10 +48,15 @@ class Conditions(NamedTuple):
 
 
 NONE: Final = Conditions()
+_ALL: Final = frozenset({"if-match", "if-none-match", "if-modified-since", "if-unmodified-since"})
+_ON_WRITES: Final = frozenset({"if-match", "if-none-match", "if-unmodified-since"})
+"""RFC 9110 13.1.3: If-Modified-Since is for GET and HEAD only."""
 
 
 def read(headers: Mapping[str, str], prefix: str = "") -> Conditions:
     """The conditions in `headers`; those on a copy's source have the prefix `x-amz-copy-source-`."""
+    if not prefix and headers.keys().isdisjoint(_ALL):
+        return NONE
     get = headers.get
     return Conditions(get(prefix + "if-match"), get(prefix + "if-none-match"), get(prefix + "if-modified-since"),
                       get(prefix + "if-unmodified-since"))
@@ -79,13 +84,12 @@ def check_source(conditions: Conditions, info: Validators) -> None:
 def for_write(headers: Mapping[str, str]) -> Condition:
     """The store's condition for PUT, CopyObject and CompleteMultipartUpload. If-None-Match knows only `*`, as in S3: with an
     ETag it is 501. If-Match on a key that has no object is 404, as in S3."""
+    if headers.keys().isdisjoint(_ON_WRITES):
+        return always
     conditions = read(headers)
     if conditions.none_match is not None and conditions.none_match != "*":
         raise S3Error("NotImplemented", Header="If-None-Match")
-    # RFC 9110 13.1.3: If-Modified-Since is for GET and HEAD only.
     conditions = Conditions(conditions.match, conditions.none_match, None, conditions.unmodified_since)
-    if not conditions:
-        return always
 
     def hold(current: ObjectInfo | None) -> None:
         if current is None:
@@ -107,9 +111,14 @@ class Doom(NamedTuple):
     size: str | None = None
 
 
+_ANY_DOOM: Final = Doom()
+
+
 def for_delete(doom: Doom, conditions: Conditions = NONE) -> Condition:
     """The store's condition for DeleteObject, and for each key of DeleteObjects. Deleting what is not there stays a success,
     but with If-Match it is a 404, as in S3. InvalidArgument for a size or time that is none."""
+    if doom == _ANY_DOOM and not conditions:
+        return always
     if doom.size is not None and not _SIZE.fullmatch(doom.size):
         raise S3Error("InvalidArgument", "The size is not a number of bytes.", ArgumentName=SIZE, ArgumentValue=doom.size)
     modified = None if doom.modified is None else _seconds(doom.modified)

@@ -11,7 +11,7 @@ from typing import Final
 
 from abixio.errors import KeyNeeded, WrongKey
 from abixio.s3 import customer_keys, envelope
-from abixio.s3.bucket_encryption import blocks_customer_keys, default_of
+from abixio.s3.bucket_encryption import SETTING, blocks_customer_keys, default_of
 from abixio.s3.call import Call
 from abixio.s3.errors import S3Error
 from abixio.s3.sigv2 import is_version_2
@@ -42,6 +42,8 @@ Headers = list[tuple[str, str]]
 # ---- uploads ---------------------------------------------------------------------------------------------------------
 def seal_for(call: Call, bucket: Bucket) -> Seal | None:
     """What PutObject, CopyObject and CreateMultipartUpload ask for, else the bucket's default; None: nothing is encrypted."""
+    if call.headers.keys().isdisjoint(HEADERS):
+        return _by_default(call, bucket) if SETTING in bucket.settings else None
     asked = call.headers.get(SSE)
     if call.headers.keys() & customer_keys.HEADERS:
         customer_keys.refuse_with(call.headers)

@@ -139,6 +139,10 @@ class FileBody:
         """Nobody reads a file in lines."""
         raise malformed()
 
+    def at_hand(self) -> bytes | None:
+        """How long it is nobody knows before it ends."""
+        return None
+
     async def _search(self) -> bool:
         """Find out how far the file goes in what is held, or in more; False at its end."""
         start = 0

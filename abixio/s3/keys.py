@@ -6,6 +6,8 @@ import hmac
 from functools import lru_cache
 from typing import Final
 
+from abixio._sign import Signer
+
 KEPT: Final = 1024
 """Two regions for each of the nine days that can be valid at once, for some 50 active callers; 200 KiB at most. Whoever knows
 an access key can fill it with keys of regions that nobody uses: then the others are derived anew, for 10 us each."""
@@ -21,6 +23,6 @@ def signing_key(secret: str, date: str, region: str) -> bytes:
 
 
 @lru_cache(maxsize=KEPT)
-def keyed_hash(key: bytes) -> hmac.HMAC:
-    """An HMAC-SHA256 that has taken in the key, to be copied: to look the algorithm up anew costs tens of microseconds."""
-    return hmac.new(key, digestmod="sha256")
+def signer(key: bytes) -> Signer:
+    """What signs with that key: it has taken it in already."""
+    return Signer(key)

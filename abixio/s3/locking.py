@@ -176,6 +176,8 @@ def _lockable(bucket: Bucket) -> Bucket:
 # ---- headers ---------------------------------------------------------------------------------------------------------
 def from_headers(headers: Mapping[str, str], bucket: Bucket) -> Lock:
     """The lock of a new version: what the upload asks for, else the bucket's default."""
+    if headers.keys().isdisjoint(HEADERS):
+        return _by_default(bucket) if LOCKABLE in bucket.settings else {}
     mode, until, hold = (headers.get(name, "") for name in (MODE, UNTIL, HOLD))
     if not (mode or until or hold):
         return _by_default(bucket)

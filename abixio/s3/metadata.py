@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
 from abixio.s3.errors import S3Error
+from abixio.s3.payload_checks import PLAIN, SIZES
 from abixio.store.types import ObjectInfo
 
 META: Final = "x-amz-meta-"
@@ -27,6 +28,8 @@ MAX_META: Final = 2048
 """Bytes of all names and values of user metadata, as S3."""
 MAX_SYSTEM: Final = 8192
 """Bytes of all system metadata. S3's limit for a whole PUT request head is 8 KiB; this keeps records bounded."""
+MAX_TYPE: Final = MAX_SYSTEM - len("content-type")
+"""Of that, where there is nothing but the type."""
 _WORD: Final = 45
 """Bytes in one encoded word of RFC 2047: 75 characters less `=?UTF-8?B?` and `?=` hold 60 of base64."""
 
@@ -56,6 +59,12 @@ NO_LISTS: Final = "AccessControlListNotSupported"
 """What S3 says of other access control lists where the owner has everything, which is its default too."""
 
 
+USUAL: Final = PLAIN | {
+    "x-amz-sdk-checksum-algorithm", "x-amz-decoded-content-length", "x-amz-trailer", *("x-amz-checksum-" + name for name in SIZES)
+}
+"""Headers that most uploads have at most: they describe no object but by its type, and ask for nothing that has to be refused."""
+
+
 class Metadata(NamedTuple):
     """The two halves of what PutSpec takes."""
 
@@ -70,6 +79,8 @@ class Metadata(NamedTuple):
 def refuse_unsupported(headers: Mapping[str, str], known: Collection[str] = ()) -> None:
     """NotImplemented when a header asks for encryption, locks or tags, AccessControlListNotSupported when it asks for access
     rules: a 200 would be a broken promise. `known` are those that this very operation keeps."""
+    if headers.keys() <= USUAL:
+        return
     for name in headers:
         if not name.startswith("x-amz-") or name in known:
             continue
@@ -85,8 +96,11 @@ def refuse_unsupported(headers: Mapping[str, str], known: Collection[str] = ()) 
 
 def read(headers: Mapping[str, str]) -> Metadata:
     """The metadata that a PUT, copy or create-upload sets."""
+    kind = headers.get("content-type") or DEFAULT_TYPE
+    if headers.keys() <= USUAL and len(kind) <= MAX_TYPE:
+        return Metadata({"content-type": kind}, {})
     system = {name: headers[name] for name in _SYSTEM if headers.get(name)}
-    system["content-type"] = headers.get("content-type") or DEFAULT_TYPE
+    system["content-type"] = kind
     encoding = _content_encoding(headers.get("content-encoding", ""))
     if encoding:
         system["content-encoding"] = encoding

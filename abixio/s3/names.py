@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
+from abixio import _sign
 from abixio.config import MAX_KEY_BYTES
 from abixio.s3.errors import S3Error
 
-BROKEN_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_WIDEST: Final = 4
+"""Bytes of a character in UTF-8 at most."""
 
 BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 """3 to 63 characters, as S3 since 2018."""
@@ -76,29 +78,18 @@ def _check_repeated(pairs: list[tuple[str, str]]) -> None:
 
 def query_pairs(query: bytes) -> list[tuple[str, str]]:
     """The parameters of a raw query, decoded, in order."""
-    if not query:
-        return []
-    found = []
-    # As latin-1 every byte is one character, so that only what is not plain ASCII has to be decoded part by part.
-    for part in query.decode("latin-1").replace("+", " ").split("&"):
-        if part:
-            name, _, value = part.partition("=")
-            if "%" in part or not part.isascii():
-                name, value = decode_path(name.encode("latin-1")), decode_path(value.encode("latin-1"))
-            found.append((name, value))
-    return found
+    try:
+        return _sign.query_pairs(query)
+    except ValueError as error:
+        raise _invalid(error.args[0]) from error
 
 
 def decode_path(raw: bytes) -> str:
     """Percent-encoded UTF-8 as text: the path of a request or of a header like x-amz-copy-source, or one parameter."""
     try:
-        if b"%" not in raw:
-            return raw.decode()
-        if not BROKEN_ESCAPE.search(raw):
-            return unquote_to_bytes(raw).decode()
-    except UnicodeDecodeError as error:
+        return _sign.decoded(raw)
+    except ValueError as error:
         raise _invalid(raw) from error
-    raise _invalid(raw)
 
 
 def _invalid(raw: bytes) -> S3Error:
@@ -117,6 +108,7 @@ def check_bucket_name(name: str) -> None:
         raise S3Error("InvalidBucketName", BucketName=name)
 
 
+@lru_cache(maxsize=256)
 def check_asked_name(name: str) -> None:
     """InvalidBucketName when S3 would not even look for a bucket of that name. Before 2018 it let names have capitals,
     underscores and up to 255 characters, so that they are still looked for, and not found."""
@@ -128,5 +120,5 @@ def check_key(key: str) -> None:
     """KeyTooLongError, or InvalidArgument for an empty key. Every other string is a key."""
     if not key:
         raise S3Error("InvalidArgument", "Object key must not be empty.", ArgumentName="key")
-    if len(key) > MAX_KEY_BYTES or len(key.encode()) > MAX_KEY_BYTES:
+    if len(key) * _WIDEST > MAX_KEY_BYTES and len(key.encode()) > MAX_KEY_BYTES:
         raise S3Error("KeyTooLongError", Size=len(key.encode()), MaxSizeAllowed=MAX_KEY_BYTES)

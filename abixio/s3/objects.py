@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from typing import Final, NamedTuple
 
 from abixio.config import KIB, MAX_PARTS
-from abixio.errors import IsDeleteMarker, NoSuchKey
-from abixio.message import Buffer, Response
+from abixio.errors import AbixioError, IsDeleteMarker, NoSuchKey
+from abixio.message import Buffer, Promise, Response
 from abixio.s3 import acl, conditions, encryption, grants, lifecycle, locking, metadata, ranges, tagging
 from abixio.s3.call import OWNER, Call, check_owner, checksum_headers, http_date, quoted, sums_of
 from abixio.s3.errors import S3Error
-from abixio.s3.payload import has_content_md5, payload_source
+from abixio.s3.payload import Payload, PlainSource, has_content_md5, payload_source
 from abixio.s3.payload_checks import DEFAULT
 from abixio.s3.ranges import Span
 from abixio.s3.versioning import is_versioned, version_headers, written
 from abixio.store.composite import COMBINABLE
-from abixio.store.types import AtHand, Bucket, ObjectInfo, PutSpec, Reader
+from abixio.store.types import AtHand, Bucket, Condition, Deleted, ObjectInfo, PutSpec, Reader, Says
 
 ONE_WRITE: Final = 64 * KIB
 """Up to here an answer is collected and sent with its head in one write: a copy of 64 KiB costs less than a second write."""
@@ -26,6 +26,8 @@ KEPT: Final = locking.HEADERS | {tagging.HEADER}
 UPLOADING: Final = KEPT | encryption.HEADERS | grants.HEADERS
 """The same, with those that an append cannot follow: it goes on as the object began."""
 OFFSET: Final = "x-amz-write-offset-bytes"
+UNUSUAL: Final = encryption.HEADERS | grants.HEADERS | {OFFSET}
+"""Headers of uploads for which something has to be looked up."""
 MAX_OFFSET: Final = 2**63 - 1
 """S3 reads it as a 64-bit integer."""
 _NOT_MODIFIED: Final = frozenset({"ETag", "Last-Modified", "Cache-Control", "Expires", "x-amz-version-id"})
@@ -116,14 +118,40 @@ async def put_object(call: Call) -> Response:
         return await append_object(call)
     bucket = await call.bucket()
     spec = await put_spec(call, bucket, metadata.read(call.headers))
+    info = await call.store.put(bucket, call.key, spec, _put_source(call, spec))
+    headers = _put_headers(call, info) + await lifecycle.expiration(call, bucket, info)
+    return Response(200, headers)
+
+
+def put_at_once(call: Call, end: Callable[[Response], Response], refused: Callable[[AbixioError], Response]) -> Promise | None:
+    """PutObject, where its body and what else it needs are at hand; None where they are not, or more than the plain object is
+    asked for. What is answered is decided by the same functions in the same order."""
+    data = call.request.body.at_hand()
+    if data is None or not UNUSUAL.isdisjoint(call.headers):
+        return None
+    bucket = call.store.bucket_at_hand(call.bucket_name)
+    if bucket is None or lifecycle.has_rules(bucket):
+        return None
+    check_owner(bucket, call.headers.get(OWNER))
+    spec = _spec(call, bucket, metadata.read(call.headers), {}, UPLOADING)
+    source = _put_source(call, spec)
+    if not isinstance(source, PlainSource):
+        return None  # in chunks, with or without signatures
+    says: Says[ObjectInfo, Response] = Says(lambda info: end(Response(200, _put_headers(call, info))), refused)
+    return call.store.put_at_once(bucket, call.key, spec, source, data, says)
+
+
+def _put_source(call: Call, spec: PutSpec) -> Payload:
     source = payload_source(call.request, call.identity)
     locking.check_digest(spec.lock, source.checksum is not None or spec.real_md5)
     if source.checksum is None:
         source.add_checksum(DEFAULT)
-    info = await call.store.put(bucket, call.key, spec, source)
+    return source
+
+
+def _put_headers(call: Call, info: ObjectInfo) -> list[tuple[str, str]]:
     headers = [("ETag", quoted(info.etag)), *written(info), *checksum_headers(info.record)]
-    headers += encryption.shown_to_writer(call, info.record)
-    return Response(200, headers + await lifecycle.expiration(call, bucket, info))
+    return headers + encryption.shown_to_writer(call, info.record)
 
 
 async def append_object(call: Call) -> Response:
@@ -152,14 +180,37 @@ async def _kept_checksum(call: Call, bucket: Bucket) -> str:
 
 
 async def delete_object(call: Call) -> Response:
+    condition = _delete_condition(call)
+    bucket = await call.bucket()
+    gone = await call.store.delete(bucket, call.key, condition, call.version, locking.bypasses(call, bucket))
+    return _deleted(call, bucket, gone)
+
+
+def delete_at_once(
+    call: Call, end: Callable[[Response], Response], refused: Callable[[AbixioError], Response]
+) -> Promise | None:
+    """DeleteObject, likewise."""
+    if call.version is not None or call.request.body.at_hand() is None:
+        return None
+    condition = _delete_condition(call)
+    bucket = call.store.bucket_at_hand(call.bucket_name)
+    if bucket is None:
+        return None
+    check_owner(bucket, call.headers.get(OWNER))
+    says: Says[Deleted | None, Response] = Says(lambda gone: end(_deleted(call, bucket, gone)), refused)
+    return call.store.delete_at_once(bucket, call.key, condition, locking.bypasses(call, bucket), says)
+
+
+def _delete_condition(call: Call) -> Condition:
     metadata.refuse_unsupported(call.headers, (conditions.MODIFIED, conditions.SIZE, locking.BYPASS))
     get = call.headers.get
     doom = conditions.Doom(get("if-match"), get(conditions.MODIFIED), get(conditions.SIZE))
     if call.version is not None and doom.etag is not None:  # S3 looks at the current version only
         raise S3Error("NotImplemented", Header="If-Match")
-    condition = conditions.for_delete(doom, conditions.read(call.headers))
-    bucket = await call.bucket()
-    gone = await call.store.delete(bucket, call.key, condition, call.version, locking.bypasses(call, bucket))
+    return conditions.for_delete(doom, conditions.read(call.headers))
+
+
+def _deleted(call: Call, bucket: Bucket, gone: Deleted | None) -> Response:
     headers = [("x-amz-delete-marker", "true")] if gone is not None and gone.marker else []
     if call.version is not None:
         headers.append(("x-amz-version-id", call.version))
@@ -172,11 +223,16 @@ async def put_spec(call: Call, bucket: Bucket, found: metadata.Metadata, known: 
     """What PutObject, CopyObject and CreateMultipartUpload have in common, checked. `known`: headers that ask for more than
     storing bytes, and get it."""
     metadata.refuse_unsupported(call.headers, known)
-    headers = found.headers
-    if not grants.HEADERS.isdisjoint(call.headers) and (kept := await acl.of_headers(call, bucket)):
-        headers = headers | {metadata.LIST: kept}
+    kept = None if grants.HEADERS.isdisjoint(call.headers) else await acl.of_headers(call, bucket)
+    return _spec(call, bucket, found, {metadata.LIST: kept} if kept else {}, known)
+
+
+def _spec(
+    call: Call, bucket: Bucket, found: metadata.Metadata, grants: Mapping[str, str], known: Collection[str]
+) -> PutSpec:
+    metadata.refuse_unsupported(call.headers, known)
     return PutSpec(
-        owner=call.owner.id, headers=headers, meta=found.meta, ftt=found.ftt,
+        owner=call.owner.id, headers={**found.headers, **grants}, meta=found.meta, ftt=found.ftt,
         real_md5=has_content_md5(call.request), condition=conditions.for_write(call.headers),
         tags=tagging.from_header(call.headers), lock=locking.from_headers(call.headers, bucket),
         seal=encryption.seal_for(call, bucket),

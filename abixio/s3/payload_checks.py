@@ -6,12 +6,15 @@ import re
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
+from abixio._sign import is_sha256
 from abixio.s3.errors import S3Error, digest_message
-from abixio.s3.sigv4_claim import HEX_SHA256, STREAMING_SIGNED_TRAILER, STREAMING_UNSIGNED_TRAILER
+from abixio.s3.sigv4_claim import STREAMING_SIGNED_TRAILER, STREAMING_UNSIGNED_TRAILER
 
 PREFIX: Final = "x-amz-checksum-"
+SDK: Final = "x-amz-sdk-checksum-algorithm"
 SIZES: Final[Mapping[str, int]] = {
     "crc32": 4, "crc32c": 4, "crc64nvme": 8, "sha1": 20, "sha256": 32, "sha512": 64, "md5": 16, "xxhash64": 8, "xxhash3": 8,
     "xxhash128": 16,
@@ -21,6 +24,12 @@ DEFAULT: Final = "crc64nvme"
 """What an object gets when its client sends none, as in S3. It costs 40 us per MiB."""
 NOT_DIGESTS: Final = frozenset({"x-amz-checksum-algorithm", "x-amz-checksum-type", "x-amz-checksum-mode"})
 """Headers that look like a checksum and say something about one."""
+PLAIN: Final = frozenset({
+    "host", "user-agent", "accept", "accept-encoding", "accept-language", "connection", "expect", "content-length",
+    "content-type", "content-md5", "transfer-encoding", "date", "authorization", "x-amz-date", "x-amz-content-sha256",
+    "x-amz-user-agent", "amz-sdk-invocation-id", "amz-sdk-request",
+})
+"""Headers of nearly every upload, none of which is about a checksum. One look tells that there are no others."""
 BASE64: Final = re.compile(r"[A-Za-z0-9+/]+={0,2}", re.ASCII)
 
 UNSUPPORTED_TRAILER: Final = "The value specified in the x-amz-trailer header is not supported"
@@ -35,21 +44,22 @@ class Checks:
     def __init__(self, headers: Mapping[str, str], payload: str, checksums: bool = True) -> None:
         """InvalidDigest, InvalidRequest. `payload` is `Identity.payload`; without `checksums` the x-amz-checksum-*
         headers are about something else than this body."""
-        self.sha256 = bytes.fromhex(payload) if HEX_SHA256.fullmatch(payload) else None
-        self.md5 = _content_md5(headers.get("content-md5"))
+        self.sha256 = bytes.fromhex(payload) if is_sha256(payload) else None
+        self.md5 = _content_md5(headers["content-md5"]) if "content-md5" in headers else None
         self.algorithm: str | None = None
         self.digest: bytes | None = None
         self.added: str | None = None
         """One more algorithm, of our choice: there is nothing to compare its checksum with."""
         self.trailer: str | None = None
         """The one trailer that must come, by its full name."""
-        if checksums:
-            self._read_checksum(headers)
-        self._read_trailer(headers, payload)
-        if checksums:
-            _check_sdk_algorithm(headers.get("x-amz-sdk-checksum-algorithm"), self.algorithm)
-        wanted = ((self.sha256, "sha256"), (self.md5, "md5"), (self.algorithm, self.algorithm))
-        self.algorithms: frozenset[str] = frozenset(name for value, name in wanted if value is not None and name is not None)
+        if not headers.keys() <= PLAIN:
+            if checksums:
+                self._read_checksum(headers)
+            if "x-amz-trailer" in headers:
+                self._read_trailer(headers["x-amz-trailer"], payload)
+            if checksums and SDK in headers:
+                _check_sdk_algorithm(headers[SDK], self.algorithm)
+        self.algorithms = _together(self.sha256 is not None, self.md5 is not None, self.algorithm)
 
     def _read_checksum(self, headers: Mapping[str, str]) -> None:
         names = [name for name in headers if name.startswith(PREFIX) and name not in NOT_DIGESTS]
@@ -64,11 +74,8 @@ class Checks:
         if self.digest is None:
             raise S3Error("InvalidRequest", f"Value for {names[0]} header is invalid.")
 
-    def _read_trailer(self, headers: Mapping[str, str], payload: str) -> None:
+    def _read_trailer(self, declared: str, payload: str) -> None:
         """A promised checksum that nobody would look at is refused, not ignored."""
-        declared = headers.get("x-amz-trailer")
-        if declared is None:
-            return
         self.trailer = declared.strip().lower()
         algorithm = self.trailer.removeprefix(PREFIX)
         trailing = payload in (STREAMING_SIGNED_TRAILER, STREAMING_UNSIGNED_TRAILER)
@@ -106,9 +113,14 @@ class Checks:
         return {name: _base64(digests[name]) for name in (self.algorithm, self.added) if name is not None}
 
 
-def _content_md5(value: str | None) -> bytes | None:
-    if value is None:
-        return None
+@lru_cache(maxsize=512)
+def _together(sha256: bool, md5: bool, algorithm: str | None) -> frozenset[str]:
+    """The names of all of them. There are few of these sets, and every upload wants one."""
+    wanted = ((sha256, "sha256"), (md5, "md5"), (algorithm is not None, algorithm or ""))
+    return frozenset(name for is_wanted, name in wanted if is_wanted)
+
+
+def _content_md5(value: str) -> bytes:
     digest = decode_digest(value, 16)
     if digest is None:
         error = S3Error("InvalidDigest")
@@ -117,10 +129,8 @@ def _content_md5(value: str | None) -> bytes | None:
     return digest
 
 
-def _check_sdk_algorithm(announced: str | None, algorithm: str | None) -> None:
-    """x-amz-sdk-checksum-algorithm repeats which checksum is sent."""
-    if announced is None:
-        return
+def _check_sdk_algorithm(announced: str, algorithm: str | None) -> None:
+    """SDK repeats which checksum is sent."""
     if announced.lower() not in SIZES or algorithm not in (None, announced.lower()):
         raise S3Error("InvalidRequest", "Value for x-amz-sdk-checksum-algorithm header is invalid.")
     if algorithm is None:

@@ -85,6 +85,7 @@ _LISTS: Final[Mapping[str, str]] = {
     "GetBucketMetricsConfiguration": "ListBucketMetricsConfigurations",
 }
 """What these become without an `id`."""
+_PLAIN: Final = OBJECT[""]
 _KNOWN: Final = (BUCKET.keys() | OBJECT.keys()) - {""}
 SUB_RESOURCES: Final = _KNOWN | {"partNumber", "versionId"}
 """All parameters that decide which operation on which thing a request is."""
@@ -98,7 +99,9 @@ def route(method: str, bucket: str, key: str, query: Collection[str], copies: bo
         return _pick(SERVICE, method, [name for name in query if name in SERVICE])
     if bucket == _LAMBDA_PATH and method == "POST":
         return _LAMBDA_PATH
-    found = [name for name in query if name in _KNOWN] if query else []
+    found = [] if _KNOWN.isdisjoint(query) else [name for name in query if name in _KNOWN]
+    if key and not found and not copies and method in _PLAIN and "partNumber" not in query:
+        return _PLAIN[method]
     if copies and method != "PUT" and (method != "POST" or "uploadId" in found):
         raise S3Error("InvalidArgument", "You can only specify a copy source header for copy requests.",
                       ArgumentName="x-amz-copy-source")

@@ -6,12 +6,13 @@ import re
 import time
 from base64 import b64encode
 from collections.abc import Coroutine, Mapping
+from functools import partial
 from typing import Any, Final
 
 from abixio.codec.digest import Digests
 from abixio.config import Config
 from abixio.errors import AbixioError
-from abixio.message import ID, Answer, Repeated, Request, Response
+from abixio.message import ID, Answer, Promise, Repeated, Request, Response
 from abixio.s3 import (
     acl,
     archive,
@@ -47,6 +48,7 @@ from abixio.s3.proxies import Proxies
 from abixio.s3.router import route
 from abixio.s3.sigv2 import CARRIED, authenticate_url, is_version_2
 from abixio.s3.sigv4 import Identity, authenticate
+from abixio.s3.sigv4_claim import QUERY_NAMES
 from abixio.s3.verified import Verified
 from abixio.store.types import StoreAPI
 
@@ -115,11 +117,17 @@ HANDLERS: Final[Mapping[str, Handler]] = {
 
 AT_ONCE: Final[Mapping[str, frozenset[str]]] = {"GET": frozenset({"GetObject"}), "HEAD": frozenset({"HeadObject"})}
 """Operations, by method, that `objects.read_at_once` may answer."""
+WRITTEN_AT_ONCE: Final = {
+    "PUT": ("PutObject", objects.put_at_once), "DELETE": ("DeleteObject", objects.delete_at_once),
+}
+"""The same of writes, with what may answer them."""
 
 _SIGNING: Final = frozenset({
     "x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-expires", "x-amz-signedheaders", "x-amz-signature",
     "x-amz-security-token",
 })
+_STAYING: Final = frozenset({*QUERY_NAMES, "x-id", "versionId", "partNumber", "uploadId"})
+"""Parameters of most signed URLs, as they are usually written: all of them stay where they are."""
 _ALGORITHM: Final = "x-amz-sdk-checksum-algorithm"
 _OF_NOTHING: Final = {
     "x-amz-checksum-" + name: b64encode(digest).decode() for name, digest in Digests(CHECKSUMS).digests().items()
@@ -146,7 +154,7 @@ class S3Service:
         self._answered = Answered()
         self._owners = {access_key: root_owner(access_key) for access_key in credentials}
 
-    def __call__(self, request: Request) -> Answer | Coroutine[Any, Any, Response]:
+    def __call__(self, request: Request) -> Answer | Promise | Coroutine[Any, Any, Response]:
         """Authenticated here and now; answered here and now too, where nothing has to be waited for."""
         target: Target | None = None
         identity: Identity | None = None
@@ -162,8 +170,12 @@ class S3Service:
                 target = parse_target(request.target, self._hosts.bucket(request.headers.get("host", "")))
                 if request.method != "OPTIONS" and not posting.is_form(request, target):
                     identity = self._first(request, target)
-            if identity is not None and target.key and request.method in AT_ONCE and "origin" not in request.headers:
-                made = self._at_once(request, target, identity)
+            if identity is not None and target.key and "origin" not in request.headers:
+                made: Answer | Promise | None = None
+                if request.method in AT_ONCE:
+                    made = self._at_once(request, target, identity)
+                elif request.method in WRITTEN_AT_ONCE:
+                    made = self._write_at_once(request, target, identity)
                 if made is not None:
                     return made
         except AbixioError as error:
@@ -213,16 +225,14 @@ class S3Service:
 
     def _repeated(self, request: Request) -> Repeated | None:
         """The answer to a presigned GET or HEAD that was answered before, if nothing has changed since."""
-        good = self._verified.plain(request, time.time())
-        if good is None or good.given is None:
-            return None
-        return good.given.again(request, self._store.at_hand(good.target.bucket, good.target.key, request.method == "GET"))
+        good = self._verified.plain(request)
+        return None if good is None else good.again(request.id)
 
     def _at_once(self, request: Request, target: Target, identity: Identity) -> Answer | None:
         """The answer, if it can be told without a wait."""
         given = self._answered.find(request, identity)
         if given is not None:
-            again = given.again(request, self._store.at_hand(target.bucket, target.key, request.method == "GET"))
+            again = given.again(request.id, self._store.at_hand(target.bucket, target.key, request.method == "GET"))
             if again is not None:
                 return again
         if _operation(request, target) not in AT_ONCE[request.method]:
@@ -232,10 +242,21 @@ class S3Service:
             return None
         answer = self._signed(request, made.response)
         given = self._answered.keep(request, identity, answer, made.source)
-        good = self._verified.plain(request, time.time())
+        good = self._verified.plain(request)
         if good is not None:
-            good.given = given
+            good.given, good.ask = given, partial(self._store.at_hand, target.bucket, target.key, request.method == "GET")
         return answer
+
+    def _write_at_once(self, request: Request, target: Target, identity: Identity) -> Promise | None:
+        """The answer, if nothing has to be waited for but a commit."""
+        operation, write = WRITTEN_AT_ONCE[request.method]
+        if _operation(request, target) != operation:
+            return None
+
+        def end(answer: Response) -> Response:
+            return self._signed(request, answer)
+
+        return write(self._call(request, target, identity), end, lambda error: self._refusal(error, request, target))
 
     async def _answer(self, request: Request, target: Target, identity: Identity) -> Response:
         operation = _operation(request, target)
@@ -294,6 +315,8 @@ def _unhoist(request: Request, target: Target) -> None:
     whichever came first could be changed by anybody, as with two values of one parameter.
 
     The checksum of an empty body is no demand: the JavaScript SDK signs it into the URLs of uploads to come."""
+    if target.params.keys() <= _STAYING:
+        return
     void = {name.lower() for name, value in target.params.items() if value == _OF_NOTHING.get(name.lower())}
     if void:
         void.add(_ALGORITHM)

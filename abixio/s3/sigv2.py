@@ -14,13 +14,13 @@ from base64 import b64encode
 from collections.abc import Mapping
 from typing import Final
 
+from abixio._sign import canonical_path, is_sha256
 from abixio.message import Request
-from abixio.s3.canonical import canonical_path
 from abixio.s3.errors import S3Error
 from abixio.s3.names import Target, query_pairs
 from abixio.s3.router import SUB_RESOURCES
 from abixio.s3.sigv4 import Identity, same
-from abixio.s3.sigv4_claim import HEX_SHA256, PAYLOAD_HEADER, STREAMING_UNSIGNED_TRAILER, UNSIGNED, iso, refuse_mechanism
+from abixio.s3.sigv4_claim import PAYLOAD_HEADER, STREAMING_UNSIGNED_TRAILER, UNSIGNED, iso, refuse_mechanism
 
 NAMES: Final = ("AWSAccessKeyId", "Signature", "Expires")
 SECONDS: Final = re.compile(r"[0-9]{1,12}")
@@ -104,6 +104,6 @@ def _decides(name: str) -> bool:
 def _payload(headers: Mapping[str, str]) -> str:
     """What the signed headers say of the body. There is no signing key for chunks."""
     payload = headers.get(PAYLOAD_HEADER, UNSIGNED)
-    if payload not in (UNSIGNED, STREAMING_UNSIGNED_TRAILER) and not HEX_SHA256.fullmatch(payload):
+    if payload not in (UNSIGNED, STREAMING_UNSIGNED_TRAILER) and not is_sha256(payload):
         refuse_mechanism()
     return payload

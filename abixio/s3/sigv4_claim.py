@@ -7,13 +7,14 @@ see what they know. Nothing here needs a secret; `sigv4` checks the claim.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Final, NoReturn
 
+from abixio._sign import is_sha256
 from abixio.message import Request
 from abixio.s3.errors import S3Error
 
@@ -31,7 +32,6 @@ STREAMING_SIGNED_TRAILER: Final = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
 STREAMING: Final = frozenset({STREAMING_UNSIGNED_TRAILER, STREAMING_SIGNED, STREAMING_SIGNED_TRAILER})
 PAYLOADS: Final = STREAMING | {UNSIGNED}
 
-HEX_SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 TIMESTAMP: Final = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
 DATE: Final = re.compile(r"\d{8}", re.ASCII)
 REGION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -58,7 +58,7 @@ class Claim:
     date: str
     region: str
     timestamp: str
-    signed: Sequence[str]
+    signed: tuple[str, ...]
     signature: str
     canonical_payload: str
     payload: str
@@ -137,6 +137,20 @@ def _claim_of_query(request: Request, params: Mapping[str, str], region: str | N
         )
     if algorithm != ALGORITHM:
         raise S3Error(QUERY_CODE, f'X-Amz-Algorithm only supports "{ALGORITHM}"')
+    access_key, date, place, signed, start = _read_query(credential, names, timestamp, region)
+    _check_validity(start, _duration(expires), now)
+    if len(params) == len(QUERY_NAMES) and PAYLOAD_HEADER not in request.headers:  # most of them
+        covered = payload = UNSIGNED
+    else:
+        covered, payload = _payload_of_query(request.headers, params, signed)
+    return Claim(access_key, date, place, timestamp, signed, signature, covered, payload, b"X-Amz-Signature")
+
+
+@lru_cache(maxsize=256)
+def _read_query(
+    credential: str, names: str, timestamp: str, region: str | None
+) -> tuple[str, str, str, tuple[str, ...], float]:
+    """Access key, date, region, signed headers, and when it was signed: the same for all that were signed within a second."""
     access_key, date, place = read_credential(credential, region, QUERY_CODE, QUERY_CREDENTIAL)
     signed = _signed_headers(names)
     if not signed:
@@ -149,12 +163,12 @@ def _claim_of_query(request: Request, params: Mapping[str, str], region: str | N
             QUERY_CODE,
             f'{QUERY_CREDENTIAL}Invalid credential date "{date}". This date is not the same as X-Amz-Date: "{timestamp[:8]}".',
         )
-    _check_validity(start, expires, now)
-    covered, payload = _payload_of_query(request.headers, params, signed)
-    return Claim(access_key, date, place, timestamp, signed, signature, covered, payload, b"X-Amz-Signature")
+    return access_key, date, place, signed, start
 
 
-def _payload_of_query(headers: Mapping[str, str], params: Mapping[str, str], signed: Sequence[str]) -> tuple[str, str]:
+def _payload_of_query(
+    headers: Mapping[str, str], params: Mapping[str, str], signed: tuple[str, ...]
+) -> tuple[str, str]:
     """What was signed of the payload, and what it has to match. A hash that the sender of the body adds to somebody else's
     URL is not signed; the body has to match it all the same. But nobody can take back what the signer asked for."""
     header = headers.get(PAYLOAD_HEADER)
@@ -207,7 +221,7 @@ def _signed_headers(names: str) -> tuple[str, ...]:
 
 
 def _check_payload(payload: str) -> None:
-    if payload not in PAYLOADS and not HEX_SHA256.fullmatch(payload):
+    if not is_sha256(payload) and payload not in PAYLOADS:
         raise S3Error(
             "InvalidArgument",
             f"x-amz-content-sha256 must be {UNSIGNED}, {STREAMING_UNSIGNED_TRAILER}, {STREAMING_SIGNED}, "
@@ -233,11 +247,13 @@ def _header_time(headers: Mapping[str, str]) -> tuple[str, float]:
 
 @lru_cache(maxsize=256)
 def _seconds(timestamp: str) -> float | None:
-    """Cached because a presigned URL carries the same time on every request, and one second serves many signed ones."""
+    """Cached because one second serves many requests."""
     if not TIMESTAMP.fullmatch(timestamp):
         return None
     try:
-        return datetime.strptime(timestamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+        day, hour = timestamp[:8], timestamp[9:15]
+        year, month, second = int(day[:4]), int(day[4:6]), int(hour[4:])
+        return datetime(year, month, int(day[6:]), int(hour[:2]), int(hour[2:4]), second, tzinfo=UTC).timestamp()
     except ValueError:
         return None
 
@@ -246,17 +262,19 @@ def valid_dates(params: Mapping[str, str]) -> tuple[float, float]:
     """From when to when, in seconds since 1970, a URL that was found good is: what `check_dates` says in between."""
     start = _seconds(params["X-Amz-Date"])
     assert start is not None
-    return start - MAX_SKEW, start + int(params["X-Amz-Expires"])
+    return start - MAX_SKEW, start + _duration(params["X-Amz-Expires"])
 
 
 def check_dates(params: Mapping[str, str], now: float) -> None:
     """Whether a URL that was found good still is."""
     start = _seconds(params["X-Amz-Date"])
     assert start is not None
-    _check_validity(start, params["X-Amz-Expires"], now)
+    _check_validity(start, _duration(params["X-Amz-Expires"]), now)
 
 
-def _check_validity(start: float, expires: str, now: float) -> None:
+@lru_cache(maxsize=256)
+def _duration(expires: str) -> int:
+    """Seconds that a URL is good for."""
     if not NUMBER.fullmatch(expires):
         raise S3Error(QUERY_CODE, "X-Amz-Expires should be a number")
     duration = int(expires)
@@ -267,6 +285,10 @@ def _check_validity(start: float, expires: str, now: float) -> None:
             QUERY_CODE, "X-Amz-Expires must be less than a week (in seconds); "
             f"that is, the given X-Amz-Expires must be less than {MAX_EXPIRES} seconds",
         )
+    return duration
+
+
+def _check_validity(start: float, duration: int, now: float) -> None:
     if start > now + MAX_SKEW:
         raise S3Error("AccessDenied", "Request is not valid yet", ServerTime=iso(now))
     if now > start + duration:

@@ -7,20 +7,26 @@ has no header that could change that (see `answered`).
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from abixio.message import Request
+from abixio.message import Repeated, Request
 from abixio.s3.answered import DULL, Given
 from abixio.s3.names import Target
 from abixio.s3.sigv4 import Identity
 from abixio.s3.sigv4_claim import check_dates, valid_dates
+from abixio.store.types import AtHand
 
 KEPT: Final = 4096
 """URLs remembered, each of 2 KiB or so."""
 LONGEST: Final = 2048
 """Bytes of a URL that is worth it: a long key and a usual signature."""
+
+PLAIN: Final = DULL | {"content-length", "content-type", "expect"}
+"""Headers that most requests have at most, and that say nothing of who sent them."""
 
 _Key = tuple[str, bytes, str]
 
@@ -35,6 +41,14 @@ class Good:
     end: float
     given: Given | None = None
     """What a request for it without further headers was answered."""
+    ask: Callable[[], AtHand | None] | None = None
+    """Gets what that was made from, as it is now."""
+
+    def again(self, id: str) -> Repeated | None:
+        """The same answer to another such request, if nothing has changed since."""
+        if self.given is None or self.ask is None or not self.start <= time.time() <= self.end:
+            return None
+        return self.given.again(id, self.ask(), self.again)
 
 
 class Verified:
@@ -51,13 +65,10 @@ class Verified:
             check_dates(good.target.params, now)
         return good
 
-    def plain(self, request: Request, now: float) -> Good | None:
-        """The same of a request that has DULL headers only."""
+    def plain(self, request: Request) -> Good | None:
+        """The same of a request that has DULL headers only; its time may be over."""
         headers = request.headers
-        if not headers.keys() <= DULL:
-            return None
-        good = self._good.get((request.method, request.target, headers.get("host", "")))
-        return good if good is not None and good.start <= now <= good.end else None
+        return self._good.get((request.method, request.target, headers.get("host", ""))) if headers.keys() <= DULL else None
 
     def keep(self, request: Request, target: Target, identity: Identity) -> None:
         """`request` was found good, and its signature covers just the host."""
@@ -73,7 +84,11 @@ def _key(request: Request) -> _Key | None:
     """None when more of the request than this could change who sent it."""
     if len(request.target) > LONGEST:
         return None
-    for name in request.headers:
-        if name == "authorization" or name.startswith("x-amz-"):
+    headers = request.headers
+    if not headers.keys() <= PLAIN:
+        if "authorization" in headers:
             return None
-    return request.method, request.target, request.headers.get("host", "")
+        for name in headers:
+            if name.startswith("x-amz-"):
+                return None
+    return request.method, request.target, headers.get("host", "")

@@ -52,14 +52,27 @@ class ByteLocks:
     @asynccontextmanager
     async def hold(self, name: tuple[bytes, bytes], exclusive: bool, seconds: float) -> AsyncIterator[None]:
         """Overloaded after that many seconds. The caller sees to it that nobody else in this process holds that name so."""
-        digest = xxhash.xxh3_128_digest(b"%b%b%b" % (self._kind, name[0], name[1]))
-        byte = KEYS + (int.from_bytes(digest[:8], "big") >> 2)
+        digest, byte = self._place(name)
         if self._crew.wanted_elsewhere(digest) or not self._try(byte, exclusive):
             await self._wait(digest, byte, exclusive, seconds)
         try:
             yield
         finally:
             self._give_back(byte)
+
+    def attempt(self, name: tuple[bytes, bytes], exclusive: bool) -> bool:
+        """`hold` for who does not wait, and gives it back by itself: whether it is held now."""
+        digest, byte = self._place(name)
+        return not self._crew.wanted_elsewhere(digest) and self._try(byte, exclusive)
+
+    def give_back(self, name: tuple[bytes, bytes]) -> None:
+        """What `attempt` took."""
+        self._give_back(self._place(name)[1])
+
+    def _place(self, name: tuple[bytes, bytes]) -> tuple[bytes, int]:
+        """What stands for a name in the shared memory, and its byte."""
+        digest = xxhash.xxh3_128_digest(b"%b%b%b" % (self._kind, name[0], name[1]))
+        return digest, KEYS + (int.from_bytes(digest[:8], "big") >> 2)
 
     def _try(self, byte: int, exclusive: bool) -> bool:
         held = self._held.get(byte)

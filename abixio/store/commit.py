@@ -426,6 +426,12 @@ class Committer:
         """Put a record on those volumes, the other one of a rename `along` with it. On return it is acknowledged."""
         id = RowId(record.space, record.key, record.seq, record.rev)
         done = await self.placer.insert(id, record, State.PENDING, lanes, inline, view, guard=True, along=along)
+        await self.conclude(id, record, lanes, view, done, along)
+
+    async def conclude(
+        self, id: RowId, record: Record, lanes: list[Lane], view: View, done: Collection[int], along: Along | None = None
+    ) -> None:
+        """What follows once a row is on those of the volumes that took it. On return it is acknowledged."""
         if len(done) < record.w:
             await self._take_back(id, record, view, lanes, along)
         if not await self.confirm(id, record, view, done, along):

@@ -20,19 +20,21 @@ from xxhash import xxh3_64_intdigest
 
 from abixio.codec.checksum import SUM, block_seed
 from abixio.config import MIB
-from abixio.errors import ShardMissing, VolumeError
+from abixio.errors import CatalogCorrupt, ShardMissing, VolumeError
 from abixio.store.bucketstore import bucket_of
 from abixio.store.commit import Committer, Found
 from abixio.store.lane import STALL, Lane
 from abixio.store.record import ROOT, Part
 from abixio.store.sources import Copies, from_data
-from abixio.store.types import AtHand, info_of
+from abixio.store.types import AtHand, Bucket, info_of
 from abixio.volume.interface import Row
 
 KEPT_BYTES: Final = 8 * MIB
 """Of shards and records that are kept: two thousand objects of 4 KiB."""
 KEPT_LEAST: Final = 1024
 """Bytes that an entry counts for besides its shards: two records, and what is made of them."""
+KEPT_BUCKETS: Final = 1000
+"""Of some KiB each, where they have settings."""
 
 Shards = dict[int, bytes]
 Stamps = tuple[bytes, ...]
@@ -44,6 +46,12 @@ class _Kept(NamedTuple):
     size: int
 
 
+class _Home(NamedTuple):
+    bucket: Bucket
+    stored: bytes
+    stamps: Stamps
+
+
 class Glances:
     """Looks, and never waits."""
 
@@ -52,6 +60,7 @@ class Glances:
         self._pool = committer.pool
         self._kept: OrderedDict[tuple[str, str, bool], _Kept] = OrderedDict()
         self._size = 0
+        self._buckets: dict[str, _Home] = {}
 
     def look(self, name: str, key: str, data: bool) -> AtHand | None:
         """As `StoreAPI.at_hand`."""
@@ -63,22 +72,42 @@ class Glances:
             self._pool.asked += 1
             return kept.at_hand
         shards: Shards = {}
-        found = self._look(name, key, shards, data)
+        found = self._look(name, key, shards, data, stamps)
         if kept is not None or (found is not None and stamps):
             self._keep((name, key, data), found, stamps, sum(map(len, shards.values())))
         return found
 
-    def _look(self, name: str, key: str, shards: Shards, data: bool) -> AtHand | None:
-        home = self._newest(ROOT, name.encode(), None)
-        if home is None or home.record.kind != "bucket":
+    def bucket(self, name: str) -> Bucket | None:
+        """As `StoreAPI.bucket_at_hand`."""
+        stamps = self._stamps()
+        if stamps is None:
             return None
-        bucket = bucket_of(home)
-        found = self._newest(bucket.space, key.encode(), shards if data else None)
+        home = self._home(name, stamps)
+        return None if home is None else home.bucket
+
+    def _look(self, name: str, key: str, shards: Shards, data: bool, stamps: Stamps) -> AtHand | None:
+        home = self._home(name, stamps)
+        if home is None:
+            return None
+        found = self._newest(home.bucket.space, key.encode(), shards if data else None)
         if found is None or found.record.kind != "object":
             return None
         self._pool.asked += 1
-        stored = (_stored(home), _stored(found))
-        return AtHand(bucket, info_of(found.record), stored, self._source(found, shards) if data else _nothing)
+        stored = (home.stored, _stored(found))
+        return AtHand(home.bucket, info_of(found.record), stored, self._source(found, shards) if data else _nothing)
+
+    def _home(self, name: str, stamps: Stamps) -> _Home | None:
+        """The bucket of that name, kept like what is in it; many keys of one bucket are read without a commit in between."""
+        kept = self._buckets.get(name)
+        if kept is not None and stamps and kept.stamps == stamps:
+            return kept
+        found = self._newest(ROOT, name.encode(), None)
+        if found is None or found.record.kind != "bucket":
+            return None
+        if len(self._buckets) >= KEPT_BUCKETS:
+            self._buckets.clear()
+        home = self._buckets[name] = _Home(bucket_of(found), _stored(found), stamps)
+        return home
 
     def _stamps(self) -> Stamps | None:
         """Of all volumes; empty when one has none, None when one is not well."""
@@ -111,7 +140,10 @@ class Glances:
             rows[lane.slot] = (found[0],)
             if shards is not None and found[1] is not None:
                 shards[lane.slot] = found[1]
-        return self._committer.agreed(rows)
+        try:
+            return self._committer.agreed(rows)
+        except CatalogCorrupt:
+            return None
 
     def _ask(self, lane: Lane, space: bytes, key: bytes, shard: bool) -> tuple[Row, bytes | None] | None:
         before = monotonic()

@@ -15,6 +15,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeVar
 
 from abixio.errors import (
@@ -33,6 +34,7 @@ from abixio.store.readers import Readers
 from abixio.volume.interface import Change, Volume
 
 T = TypeVar("T")
+Told = Callable[[Exception | None], None]
 
 MAX_WAITING: Final = 4096
 """Jobs queued on one volume; at 1,000 inserts per transaction that is under a second of a slow disk."""
@@ -93,6 +95,11 @@ class Lane:
         return self.failed is None and not self._overdue and self.breaker.state is not State.DOWN
 
     @property
+    def takes(self) -> bool:
+        """Whether it would take a job now."""
+        return self.failed is None and self._waiting < MAX_WAITING
+
+    @property
     def behind(self) -> bool:
         """Whether it is slow and has enough to do: it gets no more of what others can take."""
         return not self.well and self._waiting >= BACKLOG
@@ -108,11 +115,16 @@ class Lane:
     def apply(self, change: Change, durable: bool) -> asyncio.Future[None]:
         """Commit a change, together with whatever else waits. The future raises NewerExists when the volume refuses it."""
         future: asyncio.Future[None] = self._loop.create_future()
+        self.submit(change, durable, partial(answer, future))
+        return future
+
+    def submit(self, change: Change, durable: bool, told: Told) -> None:
+        """The same for those who need no future: `told` hears, later and on the event loop, which error it was, if any. It must
+        not raise."""
         self._enter()
         if not self._gathered:
             self._loop.call_soon(self._pass_on)
-        self._gathered.append(_Changes(change, durable, future))
-        return future
+        self._gathered.append(_Changes(change, durable, told))
 
     def ask(self, call: Callable[[], T]) -> asyncio.Future[T]:
         """A read on a reader's thread: HUNG seconds at most, then the volume is down and TimeoutError the answer. Overloaded when
@@ -230,10 +242,13 @@ class Lane:
     def _caught_up(self, late: asyncio.Future[T]) -> None:
         self.lagging -= 1
 
-    def _done(self, future: asyncio.Future[T], result: T | None, error: BaseException | None) -> None:
+    def _ended(self, error: Exception | None) -> None:
         self._waiting -= 1
         if isinstance(error, VolumeUnusable):
             self.fail(error)
+
+    def _done(self, future: asyncio.Future[T], result: T | None, error: Exception | None) -> None:
+        self._ended(error)
         if future.cancelled():
             return
         if error is None:
@@ -289,15 +304,26 @@ class Lane:
         self._loop.call_soon_threadsafe(self._tell, batch, answers)
 
     def _tell(self, batch: list[_Changes], answers: list[Exception | None]) -> None:
-        for job, answer in zip(batch, answers, strict=True):
-            self._done(job.future, None, answer)
+        for job, error in zip(batch, answers, strict=True):
+            self._ended(error)
+            job.told(error)
+
+
+def answer(future: asyncio.Future[None], error: Exception | None) -> None:
+    """Pass on what became of a change."""
+    if future.cancelled():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
 
 
 class _Changes:
-    __slots__ = ("change", "durable", "future")
+    __slots__ = ("change", "durable", "told")
 
-    def __init__(self, change: Change, durable: bool, future: asyncio.Future[None]) -> None:
-        self.change, self.durable, self.future = change, durable, future
+    def __init__(self, change: Change, durable: bool, told: Told) -> None:
+        self.change, self.durable, self.told = change, durable, told
 
 
 _Batch = list[_Changes]

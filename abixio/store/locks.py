@@ -18,6 +18,14 @@ WAIT: Final = 30.0
 """Seconds to wait for a key: as long as a volume may take before it is left behind, so a hung disk shows first there."""
 
 
+TOO_LONG: Final = "the key is locked for too long"
+
+
+def _too_long(mine: asyncio.Future[None]) -> None:
+    if not mine.done():
+        mine.set_exception(Overloaded(TOO_LONG))
+
+
 class _Entry:
     """One lock: who holds it, who waits, in order of arrival."""
 
@@ -26,7 +34,8 @@ class _Entry:
     def __init__(self) -> None:
         self.exclusive = False
         self.shared = 0
-        self.waiters: deque[tuple[asyncio.Future[None], bool]] = deque()
+        self.waiters: deque[tuple[asyncio.Future[None], bool]] | tuple[()] = ()
+        """Mostly nobody."""
 
     def free(self, exclusive: bool) -> bool:
         return not self.exclusive and not (exclusive and self.shared)
@@ -46,14 +55,15 @@ class _Entry:
 
     def wake(self) -> None:
         """Hand the lock to those at the head of the queue who may have it now."""
-        while self.waiters:
-            future, exclusive = self.waiters[0]
+        waiters = self.waiters
+        while waiters:
+            future, exclusive = waiters[0]
             if future.done():
-                self.waiters.popleft()
+                waiters.popleft()
                 continue
             if not self.free(exclusive):
                 return
-            self.waiters.popleft()
+            waiters.popleft()
             self.take(exclusive)
             future.set_result(None)
 
@@ -82,6 +92,48 @@ class KeyLocks:
         async with self._hold((space, key), False):
             yield
 
+    def attempt(self, space: bytes, key: bytes, exclusive: bool) -> bool:
+        """Take it for a caller that does not wait, and calls `release`; False where somebody would have to be waited for."""
+        name = space, key
+        entry = self._entries.get(name)
+        if entry is None:
+            entry = _Entry()
+        elif entry.waiters or not entry.free(exclusive):
+            return False
+        if self._elsewhere is not None and not self._elsewhere.attempt(name, exclusive):
+            return False
+        self._entries[name] = entry
+        entry.take(exclusive)
+        return True
+
+    def queue(self, space: bytes, key: bytes) -> asyncio.Future[None] | None:
+        """Stand in line for a key that is taken, to be alone on it: done when it is the caller's, to be released. Overloaded
+        after WAIT seconds. None where other processes would have to be asked."""
+        entry = self._entries.get((space, key))
+        if self._elsewhere is not None or entry is None:
+            return None
+        loop = asyncio.get_running_loop()
+        mine: asyncio.Future[None] = loop.create_future()
+        entry.waiters = entry.waiters or deque()
+        entry.waiters.append((mine, True))
+        timer = loop.call_later(WAIT, _too_long, mine)
+        mine.add_done_callback(lambda done: self._waited((space, key), entry, timer, done))
+        return mine
+
+    def _waited(self, name: tuple[bytes, bytes], entry: _Entry, timer: asyncio.TimerHandle, mine: asyncio.Future[None]) -> None:
+        timer.cancel()
+        if mine.exception() is not None:
+            entry.wake()
+            self._forget(name, entry)
+
+    def release(self, space: bytes, key: bytes, exclusive: bool) -> None:
+        """What `attempt` took, or `queue` gave."""
+        entry = self._entries[(space, key)]
+        if self._elsewhere is not None:
+            self._elsewhere.give_back((space, key))
+        entry.release(exclusive)
+        self._forget((space, key), entry)
+
     @asynccontextmanager
     async def _hold(self, name: tuple[bytes, bytes], exclusive: bool) -> AsyncIterator[None]:
         entry = self._entries.get(name)
@@ -103,6 +155,7 @@ class KeyLocks:
 
     async def _wait(self, name: tuple[bytes, bytes], entry: _Entry, exclusive: bool) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry.waiters = entry.waiters or deque()
         entry.waiters.append((future, exclusive))
         try:
             async with asyncio.timeout(WAIT):
@@ -115,7 +168,7 @@ class KeyLocks:
                 entry.wake()
             self._forget(name, entry)
             if isinstance(error, TimeoutError):
-                raise Overloaded("the key is locked for too long") from error
+                raise Overloaded(TOO_LONG) from error
             raise
 
     def _forget(self, name: tuple[bytes, bytes], entry: _Entry) -> None:

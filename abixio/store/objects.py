@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, TypeVar
 
@@ -16,7 +16,7 @@ from abixio.store.bucketstore import Buckets, certain
 from abixio.store.commit import SAME, Committer, Draft, Found
 from abixio.store.layout import choose
 from abixio.store.reader import StoredReader, open_reader
-from abixio.store.record import Hides, Layout, Record, pack, version_id
+from abixio.store.record import Hides, Layout, Part, Record, pack, version_id
 from abixio.store.resolve import View
 from abixio.store.retention import check_unlocked
 from abixio.store.sealing import UnsealingReader, revealed, sealed
@@ -137,13 +137,10 @@ class Objects:
         known = sealed(spec.seal, received.checksums)
 
         def build(seq: int, w: int, found: Found | None, kept: Bucket | None) -> Record:
-            hides, versioned = stamp(kept or bucket)
-            return Record(
-                "object", bucket.space, name, seq, w, hides=hides, versioned=versioned, modified=time.time_ns() // 1_000_000,
-                owner=spec.owner, size=received.part.size, etag=received.etag, layout=layout, parts=(received.part,),
-                headers=dict(spec.headers), meta=dict(spec.meta), checksums=known.checksums, encryption=known.encryption,
-                incompat=known.incompat, checksum_type=spec.checksum_type, tags=dict(spec.tags), lock=dict(spec.lock),
+            record = object_record(
+                kept or bucket, name, seq, w, spec, received.part, received.etag, layout, known.checksums
             )
+            return replace(record, encryption=known.encryption, incompat=known.incompat) if spec.seal is not None else record
 
         few = stamp(bucket)[0] == "none"
         work = self.finish_and_commit(received, build, spec.condition, self._buckets.kept(bucket), few)
@@ -263,6 +260,20 @@ class Objects:
     async def drain(self) -> None:
         """Wait for the commits under way."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def object_record(
+    bucket: Bucket, key: bytes, seq: int, w: int, spec: PutSpec, part: Part, etag: str, layout: Layout,
+    checksums: Mapping[str, str],
+) -> Record:
+    """Of a plain object, stored now."""
+    hides, versioned = stamp(bucket)
+    return Record(
+        "object", bucket.space, key, seq, w, hides=hides, versioned=versioned, modified=time.time_ns() // 1_000_000,
+        owner=spec.owner, size=part.size, etag=etag, layout=layout, parts=(part,), headers=dict(spec.headers),
+        meta=dict(spec.meta), checksums=dict(checksums), checksum_type=spec.checksum_type, tags=dict(spec.tags),
+        lock=dict(spec.lock),
+    )
 
 
 def check_against(condition: Condition, found: Found | None) -> None:

@@ -61,6 +61,10 @@ class Placer:
                 futures[lane.apply(ops, self.pool.durable)] = lane
             except (VolumeError, Overloaded) as error:
                 self.pool.lost(lane, error)
+        return await self.outcome(futures, record)
+
+    async def outcome(self, futures: Mapping[asyncio.Future[None], Lane], record: Record) -> set[int]:
+        """Wait for a row that is on its way to those volumes; the slots that have it."""
         deadline = self.pool.loop.time() + DEADLINE
         await self._wait(futures, record.w, deadline)
         return {lane.slot for future, lane in futures.items() if self._took(future, lane, record.write_ids, deadline)}

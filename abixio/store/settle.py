@@ -56,6 +56,7 @@ class Settler(Background):
         self._running: set[RowId] = set()
         self._wake = asyncio.Event()
         self._last_barrier = 0.0
+        self._owes = False
 
     def add(self, id: RowId, record: Record, slots: Iterable[int]) -> None:
         """A row that is on W volumes at least."""
@@ -65,6 +66,12 @@ class Settler(Background):
     def wake(self) -> None:
         """There may be something to collect."""
         self._wake.set()
+
+    def owe(self) -> None:
+        """Something was answered that is at rest already, and may not survive a power cut before the next barrier."""
+        if not self._owes and not self.pool.durable:
+            self._owes = True
+            self._wake.set()
 
     def busy(self, id: RowId) -> bool:
         """Whether a cycle will still see to that row; the journal leaves it alone until then."""
@@ -96,8 +103,9 @@ class Settler(Background):
         everybody = set(range(self.pool.n))
         try:
             now = self.pool.loop.time()
-            if second or (fresh and (not self.pool.durable or now - self._last_barrier > PEERS)):
+            if second or self._owes or (fresh and (not self.pool.durable or now - self._last_barrier > PEERS)):
                 self._last_barrier = now
+                self._owes = False
                 safe = await self.barrier()
                 if safe != everybody:
                     second = {}

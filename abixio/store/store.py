@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 from abixio.errors import AbixioError
 from abixio.store.append import Appender
@@ -19,6 +21,7 @@ from abixio.store.glance import Glances
 from abixio.store.heal import Healer
 from abixio.store.health import Discarded, Healed, KeyHealth, RepairStatus, ScanStatus
 from abixio.store.history import History
+from abixio.store.instant import Instant
 from abixio.store.journal import Journal
 from abixio.store.lifecycle import Lifecycle
 from abixio.store.lifecycle_rules import CONFIG, SETTING
@@ -51,6 +54,7 @@ from abixio.store.types import (
     PartRef,
     PutSpec,
     Reader,
+    Says,
     Seal,
     Source,
     Unlock,
@@ -62,6 +66,8 @@ from abixio.store.types import (
     no_key,
 )
 from abixio.store.versions import which
+
+T = TypeVar("T")
 
 
 class Store:
@@ -85,6 +91,7 @@ class Store:
         self._buckets = Buckets(self.committer, self._pages, self._history)
         self._objects = Objects(self.committer, self._buckets)
         self._glances = Glances(self.committer)
+        self._instant = Instant(self.committer, self._objects, self._glances.bucket)
         self._appender = Appender(self.committer, self._buckets, self._objects)
         self._renamer = Renamer(self.committer, self._buckets, self._objects)
         self._uploads = Uploads(self.committer, self._buckets, self._objects, self._pages)
@@ -119,6 +126,7 @@ class Store:
 
     async def aclose(self) -> None:
         """Finish the commits under way, settle what they left, close the volumes."""
+        await self._instant.drain()
         await self._objects.drain()
         if self._news is not None:
             await self._news.stop()
@@ -166,6 +174,19 @@ class Store:
     # ---- objects -----------------------------------------------------------------------------------------------------
     def at_hand(self, bucket: str, key: str, data: bool) -> AtHand | None:
         return self._glances.look(bucket, key, data)
+
+    def bucket_at_hand(self, name: str) -> Bucket | None:
+        return self._glances.bucket(name)
+
+    def put_at_once(
+        self, bucket: Bucket, key: str, spec: PutSpec, source: Source, data: bytes, says: Says[ObjectInfo, T]
+    ) -> Future[T] | None:
+        return self._instant.put(bucket, key, spec, source, data, says)
+
+    def delete_at_once(
+        self, bucket: Bucket, key: str, condition: Condition, bypass: bool, says: Says[Deleted | None, T]
+    ) -> Future[T] | None:
+        return self._instant.delete(bucket, key, condition, bypass, says)
 
     async def put(self, bucket: Bucket, key: str, spec: PutSpec, source: Source) -> ObjectInfo:
         return await self._objects.put(bucket, key, spec, source)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
-from abixio.errors import KeyNeeded
+from abixio.errors import AbixioError, KeyNeeded
 from abixio.message import Buffer
 from abixio.store.health import Discarded, Healed, KeyHealth, RepairStatus
 from abixio.store.record import Record, version_id
@@ -218,6 +219,18 @@ class AtHand:
     """All of the object, checked anew each time; None where it cannot be had. Empty when it was not wanted."""
 
 
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Says(Generic[R, T]):
+    """What a caller makes of the end of a write that it does not wait for."""
+
+    done: Callable[[R], T]
+    refused: Callable[[AbixioError], T]
+
+
 class StoreAPI(Protocol):
     """What `s3` may ask. Names and keys are str (keys: UTF-8 of 1 to 1,024 bytes, any code point; s3 checks names and
     lengths). Errors: ClientError classes, Unavailable, Overloaded, OutcomeUnknown, DataLost, InsufficientStorage."""
@@ -262,6 +275,24 @@ class StoreAPI(Protocol):
         """A bucket and the current object of a key, as small as a record of the catalog, where that can be told without any wait
         and all volumes agree; encrypted ones as they are stored. None in every other case, also when there is no such thing: then
         the others have to be asked. `data`: its bytes are wanted too."""
+        ...
+
+    def bucket_at_hand(self, name: str) -> Bucket | None:
+        """A bucket, where all volumes agree on it without any wait."""
+        ...
+
+    def put_at_once(
+        self, bucket: Bucket, key: str, spec: PutSpec, source: Source, data: bytes, says: Says[ObjectInfo, T]
+    ) -> Future[T] | None:
+        """`put` of `data`, which is all that `source` would give; None, with nothing done or read, where more than a commit has
+        to be waited for. `source.verify` may be called all the same. Raises what that and the condition raise, or says so later.
+        `bucket`: as `bucket_at_hand` has just given it; who waits in between has to look again."""
+        ...
+
+    def delete_at_once(
+        self, bucket: Bucket, key: str, condition: Condition, bypass: bool, says: Says[Deleted | None, T]
+    ) -> Future[T] | None:
+        """`delete` of the current object, in the same way."""
         ...
 
     async def put(self, bucket: Bucket, key: str, spec: PutSpec, source: Source) -> ObjectInfo:

@@ -35,6 +35,18 @@ ON_LOOP: Final = 64 * KIB
 EtagMode = Literal["auto", "xxh64", "md5"]
 
 
+def is_md5(mode: EtagMode, real_md5: bool, whole: bool) -> bool:
+    """Whether the ETag is the body's MD5; `whole`: the body is no longer than a stripe."""
+    return real_md5 or mode == "md5" or (mode == "auto" and whole)
+
+
+def etag_of(mode: EtagMode, md5: bool, digests: Mapping[str, bytes], size: int) -> str:
+    """The ETag of a plain body, without quotes."""
+    if md5:
+        return digests["md5"].hex()
+    return f"{digests['xxh64'].hex()}{size:016x}{'-1' if mode == 'auto' else ''}"
+
+
 @dataclass(slots=True)
 class Received:
     """A body that was taken in whole and passed its checks; seen by nobody before a record names it."""
@@ -106,7 +118,7 @@ class _Upload:
         self._seal = seal
         self._salt = b"" if seal is None else os.urandom(SALT)
         self._hidden = seal is not None and seal.hides_etag
-        self._md5 = (real_md5 or mode == "md5") and not self._hidden
+        self._md5 = real_md5
         self._allow_inline = allow_inline
         self._enough = enough
         self._write_id = write_id()
@@ -208,7 +220,7 @@ class _Upload:
     # ---- encoding and writing ----------------------------------------------------------------------------------------
     def _begin(self) -> Encoder:
         """Choose the hash of the ETag, now that it is known whether the first stripe is all."""
-        self._md5 = self._md5 or (self._mode == "auto" and self._ended and not self._hidden)
+        self._md5 = not self._hidden and is_md5(self._mode, self._md5, self._ended)
         digests = {*self._source.algorithms} | ({"md5" if self._md5 else "xxh64"} if not self._hidden else set())
         sealer = None if self._seal is None else Sealer(part_key(self._seal.key, self._salt, self._number))
         return Encoder(self._layout, self._write_id, self._number, digests, sealer)
@@ -289,9 +301,7 @@ class _Upload:
     def _etag(self, digests: Mapping[str, bytes]) -> str:
         if self._hidden:
             return os.urandom(16).hex() + ("-1" if self._mode == "auto" else "")
-        if self._md5:
-            return digests["md5"].hex()
-        return f"{digests['xxh64'].hex()}{self._size:016x}{'-1' if self._mode == 'auto' else ''}"
+        return etag_of(self._mode, self._md5, digests, self._size)
 
     def _result(self) -> Received:
         """Check the body against what the client promised."""

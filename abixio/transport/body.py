@@ -51,6 +51,9 @@ class EmptyBody:
     async def readline(self, limit: int) -> bytes:
         return b""
 
+    def at_hand(self) -> bytes | None:
+        return b""
+
 
 class RequestBody:
     """See `abixio.message.Body`."""
@@ -106,6 +109,13 @@ class RequestBody:
             if end >= 0:
                 break
         return bytes(line)
+
+    def at_hand(self) -> bytes | None:
+        length, ahead = self.length, self._inlet.ahead
+        if length is None or length != self.framing.payload or len(ahead) < length:
+            return None
+        with memoryview(ahead) as view:
+            return bytes(view[:length])
 
     # ---- for the connection ------------------------------------------------------------------------------------------
     @property

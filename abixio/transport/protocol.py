@@ -3,6 +3,7 @@
     stage      bytes that arrive           limit of time               then
     IDLE       begin a head                idle_seconds                closed silently
     HEAD       belong to a head            head_seconds                refused: RequestTimeout
+    GATHERING  belong to a small body      gather_seconds              the request begins with what there is
     BUSY       body, or kept ahead         body_ / write_seconds       body read fails / connection cut
     SKIPPING   rest of a body, dropped     body_seconds                cut
     LINGERING  dropped                     linger_seconds              cut
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from asyncio import Future
 from enum import IntEnum
 from typing import Final, NoReturn, cast
 
@@ -22,7 +24,7 @@ from abixio.http.chunked import Chunked
 from abixio.http.framing import Sized
 from abixio.http.head import END, Head, parse_head
 from abixio.http.response import CONTINUE, render_again
-from abixio.message import Answer, Buffer, Repeated, Request, Response
+from abixio.message import Again, Answer, Buffer, Promise, Repeated, Request, Response
 from abixio.transport.answer import WrongLength, whole
 from abixio.transport.body import EmptyBody, RequestBody
 from abixio.transport.deadline import Deadline
@@ -33,19 +35,22 @@ from abixio.transport.guarded import copied
 from abixio.transport.shared import Shared
 
 _NO_BODY: Final = EmptyBody()
+_KNOWN: Final = Head("GET", b"", {}, 0, True, True, False)
+"""Stands for one that `Known` remembers."""
 
 
 class Stage(IntEnum):
     IDLE = 0
     HEAD = 1
-    BUSY = 2
-    SKIPPING = 3
-    LINGERING = 4
-    CLOSING = 5
-    LOST = 6
+    GATHERING = 2
+    BUSY = 3
+    SKIPPING = 4
+    LINGERING = 5
+    CLOSING = 6
+    LOST = 7
 
 
-async def _failing(error: Exception) -> NoReturn:
+async def _failing(error: BaseException) -> NoReturn:
     raise error
 
 
@@ -53,8 +58,8 @@ class Connection(asyncio.BufferedProtocol):
     """One client, as asyncio sees it (Inlet of its bodies, Line of its exchanges)."""
 
     __slots__ = (
-        "_body", "_deadline", "_eof", "_exchange", "_flow", "_high", "_limits", "_mark", "_peer", "_reading", "_received",
-        "_room", "_searched", "_secure", "_shared", "_stage", "_task", "_transport", "ahead", "answered", "largest",
+        "_body", "_deadline", "_eof", "_exchange", "_flow", "_head", "_high", "_limits", "_mark", "_peer", "_reading",
+        "_received", "_room", "_searched", "_secure", "_shared", "_stage", "_task", "_transport", "ahead", "answered", "largest",
     )  # fmt: skip
 
     def __init__(self, shared: Shared) -> None:
@@ -78,6 +83,7 @@ class Connection(asyncio.BufferedProtocol):
         self._searched = 0
         self.largest = sys.maxsize
         # of the request
+        self._head: Head | None = None
         self._exchange: Exchange | None = None
         self.answered = False
         self._task: asyncio.Task[None] | None = None
@@ -93,6 +99,8 @@ class Connection(asyncio.BufferedProtocol):
         """Take no further request."""
         if self._stage in (Stage.IDLE, Stage.HEAD):
             self._close()
+        elif self._stage is Stage.GATHERING:
+            self._gathered()
 
     def cut(self) -> None:
         """End it now."""
@@ -182,7 +190,21 @@ class Connection(asyncio.BufferedProtocol):
         except RequestError as error:
             self._refuse(error)
         else:
+            self._gather(head)
+
+    def _gather(self, head: Head) -> None:
+        """Begin a request; one whose small body will be there in a moment, then."""
+        limits, length = self._limits, head.length
+        if length and len(self.ahead) < length <= limits.gather_bytes and not head.expects and not self._eof:
+            self._head = head
+            self._enter(Stage.GATHERING, limits.gather_seconds)
+        else:
             self._begin(head)
+
+    def _gathered(self) -> None:
+        """No more is waited for."""
+        head, self._head = cast(Head, self._head), None
+        self._begin(head)
 
     def _await_head(self) -> None:
         """No head is whole yet: wait for the rest, unless it can be nothing good."""
@@ -220,13 +242,41 @@ class Connection(asyncio.BufferedProtocol):
             answer = answer.response()
         exchange = Exchange(shared, self, head, body)
         self._body = body
-        self._busy(exchange, exchange.serve(request, answer))
+        if isinstance(answer, Future):
+            self._enter(Stage.BUSY, None)
+            self._exchange = exchange
+            self.answered = False
+            if body is not None:
+                body.skip()
+            answer.add_done_callback(lambda done: self._kept(request, head, exchange, done))
+        else:
+            self._busy(exchange, exchange.serve(request, answer))
+
+    def _kept(self, request: Request, head: Head, exchange: Exchange, done: Promise) -> None:
+        """A promised answer is there."""
+        error = done.exception()
+        if error is None and self._stage is Stage.BUSY and self._answers(head, done.result()):
+            self._exchange = None
+            self._shared.tell()
+            self._steer()
+            return
+        task = start(exchange.serve(request, done.result() if error is None else _failing(error)))
+        if task is not None:
+            self._task = task
+
+    def _repeats(self, again: Again) -> bool:
+        """Answer a request whose head is known. False when the application has to be asked."""
+        try:
+            answer = again(request_id())
+        except Exception:  # the application fails as well then, where that is seen to
+            return False
+        return answer is not None and self._answers(_KNOWN, answer)
 
     def _answers(self, head: Head, answer: Answer) -> bool:
         """Send an answer that is there at once, the common case, without all that waiting takes. False when the line is not
         free for it, or it cannot be sent as it is: then nothing is sent yet."""
         transport, body = self._transport, answer.body
-        if not isinstance(body, bytes) or self.ahead or self._eof or self._stage > Stage.HEAD:
+        if not isinstance(body, bytes) or self.ahead or self._eof or self._stage > Stage.BUSY:
             return False
         if transport.is_closing() or transport.get_write_buffer_size():
             return False
@@ -242,7 +292,10 @@ class Connection(asyncio.BufferedProtocol):
         if len(data) >= self._high:  # might have to be waited for
             return False
         transport.write(data)
+        self._body = None
         if keep:
+            if head.raw and isinstance(answer, Repeated) and answer.again is not None and head.modern:
+                self._shared.known.keep(head.raw, answer.again)
             self._enter(Stage.IDLE, self._limits.idle_seconds)
         else:
             self._hang_up(False)
@@ -330,6 +383,9 @@ class Connection(asyncio.BufferedProtocol):
                 self.abort()
         elif stage is Stage.IDLE:
             self._close()
+        elif stage is Stage.GATHERING:
+            self._gathered()
+            self._steer()
         else:
             self.abort()
 
@@ -346,11 +402,19 @@ class Connection(asyncio.BufferedProtocol):
         if not self.ahead:
             # Nearly always a head comes alone and whole.
             raw = bytes(self._room[:count])
+            again = self._shared.known.find(raw)
+            if again is not None and self._repeats(again):
+                return
             if raw.find(END) == count - len(END) and raw[:1].isupper():
                 self._read_head(raw)
                 return
         self.ahead += self._room[:count]
         self._next_request()
+
+    def _take_gathered(self, count: int) -> None:
+        self.ahead += self._room[:count]
+        if len(self.ahead) >= cast(int, cast(Head, self._head).length):
+            self._gathered()
 
     def _take_ahead(self, count: int) -> None:
         self.ahead += self._room[:count]
@@ -365,7 +429,7 @@ class Connection(asyncio.BufferedProtocol):
     def _drop(self, count: int) -> None:
         """Nobody wants it."""
 
-    _TAKERS: Final = (_take_head, _take_head, _take_ahead, _take_rest, _drop, _drop, _drop)
+    _TAKERS: Final = (_take_head, _take_head, _take_gathered, _take_ahead, _take_rest, _drop, _drop, _drop)
 
     # ---- asyncio's callbacks -----------------------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -404,6 +468,8 @@ class Connection(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """True keeps the other direction open: who has sent a whole request and closed that side still gets the answer."""
         self._eof = True
+        if self._stage is Stage.GATHERING:
+            self._gathered()
         if self._stage is not Stage.BUSY or self._secure:
             self._close()
             return False

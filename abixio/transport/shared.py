@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from abixio.http.limits import Limits
 from abixio.message import Application
+from abixio.transport.known import Known
 
 if TYPE_CHECKING:
     from abixio.transport.protocol import Connection
@@ -26,6 +27,7 @@ class Shared:
     room: memoryview = field(default_factory=lambda: memoryview(bytearray(ROOM)))
     """Every connection receives into it what has no better place. That is safe because the event loop calls get_buffer,
     reads, and calls buffer_updated without anything in between, also under TLS; so 10,000 idle connections need one."""
+    known: Known = field(default_factory=Known)
     connections: set[Connection] = field(default_factory=set)
     """Those that are not lost, and lost ones whose handler still runs."""
     draining: bool = False

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 import apsw
 
-from abixio import _sqlio
+from abixio import _catalog, _sqlio
 from abixio.errors import VolumeError, VolumeFull
 from abixio.volume import catalog_schema
 from abixio.volume.catalog_errors import volume_error
@@ -76,7 +76,6 @@ class Catalog:
         self._connection = self._connect(_WRITER_CACHE_KIB, volume)
         self.read_only = self._connection.readonly("main")
         self._writer = Writer(self._connection)
-        self._connection.set_wal_hook(self._committed)
         self.read = Reader(lambda: self._connect(_READER_CACHE_KIB), path)
         self._thread = threading.Thread(target=self._checkpoints, name=f"checkpoint {path}", daemon=True)
         self._thread.start()
@@ -109,13 +108,16 @@ class Catalog:
         self._wake.set()
         self._thread.join()
         self.read.close()
+        self._writer.close()
         self._connection.close(True)
 
     # ---- writing -----------------------------------------------------------------------------------------------------
     def _write(self, call: Callable[[], T], durable: bool) -> T:
         try:
             with self._turn:
-                return self._in_turn(call, durable)
+                done = self._in_turn(call, durable)
+                self._look(self._writer.pages())
+                return done
         except apsw.Error as error:
             raise volume_error(error, self._connection, self._path) from error
 
@@ -143,16 +145,16 @@ class Catalog:
         use for long, the next commit tries again."""
         with suppress(apsw.BusyError):
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+            self._writer.emptied()
             self._pages = 0
 
-    def _committed(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
-        """SQLite's hook: so many pages are in the WAL after a commit."""
+    def _look(self, pages: int) -> None:
+        """So many are in the WAL after a commit: is it time to move some?"""
         if pages < self._pages:
             self._moved = 0
         self._pages = pages
         if pages - self._moved >= CHECKPOINT_PAGES:
             self._wake.set()
-        return apsw.SQLITE_OK
 
     # ---- connections -------------------------------------------------------------------------------------------------
     def _connect(self, cache_kib: int, volume: str | None = None) -> apsw.Connection:
@@ -215,4 +217,13 @@ def _use_own_calls() -> None:
             vfs.xSetSystemCall(name, address)
 
 
+def _use_own_statements() -> None:
+    """Have SQLite hand its functions to `_catalog`, for the whole process."""
+    major, minor, patch = map(int, apsw.sqlite_lib_version().split("."))
+    connection = apsw.Connection(":memory:")
+    _catalog.load(connection, "SELECT ?1, ?2, ?3, ?4", (major * 1000 + minor) * 1000 + patch)
+    connection.close()
+
+
 _use_own_calls()
+_use_own_statements()

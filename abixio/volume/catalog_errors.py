@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
-from typing import Final
+from typing import Final, cast
 
 import apsw
 
+from abixio import _catalog
 from abixio.errors import CatalogCorrupt, Exhausted, VolumeError, VolumeFull, VolumeReadOnly, VolumeUnusable
 
 _SYNC: Final = frozenset((apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC, apsw.SQLITE_READONLY_DBMOVED))
@@ -40,6 +41,17 @@ def volume_error(error: apsw.Error, connection: apsw.Connection | None, where: s
         if number in _READ_ONLY:
             return VolumeReadOnly(text)
     return VolumeError(text)
+
+
+def sqlite_error(code: int, text: str) -> apsw.Error:
+    """What apsw would have raised, from what `_catalog` was told."""
+    if code == _catalog.CLOSED:
+        return apsw.ConnectionClosedError(text)
+    if code == _catalog.IN_USE:
+        return apsw.ThreadingViolationError(text)
+    error = cast(apsw.Error, apsw.exception_for(code))
+    error.args = (text,)
+    return error
 
 
 def _code(error: apsw.Error) -> int:

@@ -6,17 +6,17 @@ No statement is left half-way: an open one would hold a snapshot, and the WAL co
 from __future__ import annotations
 
 import math
+import sys
 import threading
 import time
 from collections.abc import Callable
-from functools import cache
 from typing import Any, Final
 
 import apsw
 
-from abixio import _sqlio
+from abixio import _catalog
 from abixio.errors import ShardMissing, VolumeError, VolumeUnusable, WouldBlock
-from abixio.volume.catalog_errors import volume_error
+from abixio.volume.catalog_errors import sqlite_error, volume_error
 from abixio.volume.catalog_schema import ROW_KEY
 from abixio.volume.interface import Aged, Row, RowId, State
 
@@ -33,10 +33,11 @@ WALK_BYTES: Final = 4 << 20
 """Of records in one answer of a walk: those of objects of ten thousand parts are a MiB each."""
 
 _COLUMNS: Final = "seq, rev, state, mask, record, inline"
-_ROWS: Final = f"SELECT {_COLUMNS} FROM row WHERE space = ? AND key = ?"
-_NEWEST: Final = f"SELECT {_COLUMNS}, {{shard}} FROM row INDEXED BY {ROW_KEY} WHERE space = ? AND key = ? LIMIT 1"
-_NEWEST_ROW: Final = _NEWEST.format(shard="NULL")
-_NEWEST_SHARD: Final = _NEWEST.format(shard="(SELECT shard FROM inline WHERE id = row.inline)")
+_ROWS: Final = f"SELECT {_COLUMNS} FROM row INDEXED BY {ROW_KEY} WHERE space = ? AND key = ?"
+"""Newest first. Who wants fewer takes no more: with a limit that is bound SQLite takes twice as long."""
+_NEWEST: Final = f"""
+    SELECT {_COLUMNS}, (SELECT shard FROM inline WHERE id = row.inline) FROM row INDEXED BY {ROW_KEY}
+    WHERE space = ? AND key = ? LIMIT 1"""
 _SCAN: Final = """
     SELECT row.key, row.seq, row.rev, row.state, row.mask, row.record, row.inline FROM head CROSS JOIN row
     ON row.space = head.space AND row.key = head.key AND row.seq = head.seq AND row.rev = head.rev
@@ -47,8 +48,6 @@ _HISTORY: Final = f"SELECT space, key, {_COLUMNS} FROM row WHERE space = ? AND k
 _WALK: Final = f"SELECT space, key, {_COLUMNS} FROM row {{after}} ORDER BY space, key, seq DESC, rev DESC"
 _WALK_ALL: Final = _WALK.format(after="")
 _WALK_AFTER: Final = _WALK.format(after="WHERE (space, key) > (?, ?)")
-_TOP: Final = f"SELECT {_COLUMNS} FROM row INDEXED BY {ROW_KEY} WHERE space = ? AND key = ? LIMIT {{limit}}"
-"""With a limit that is bound, as a value, SQLite takes twice as long."""
 _INLINE: Final = "SELECT shard FROM inline WHERE id = ?"
 _SKIP: Final = "SELECT space, key FROM head {after} ORDER BY space, key LIMIT 1 OFFSET ?"
 _SKIP_ALL: Final = _SKIP.format(after="")
@@ -67,9 +66,8 @@ _KEYS_ALL: Final = _KEYS.format(stop="")
 _KEYS_STOP: Final = _KEYS.format(stop="AND key < ?")
 
 
-@cache
-def _top(limit: int) -> str:
-    return _TOP.format(limit=limit)
+_READS: Final = {"rows": _ROWS, "newest": _NEWEST, "inline": _INLINE}
+_ALL_ROWS: Final = sys.maxsize
 
 
 class Reader:
@@ -80,54 +78,27 @@ class Reader:
         self._where = where
         self._local = threading.local()
         self._lock = threading.Lock()
-        self._connections: list[apsw.Connection] = []
+        self._connections: list[tuple[apsw.Connection, _catalog.Lookups]] = []
         self._closed = False
 
     def rows(self, space: bytes, key: bytes, wait: bool = True) -> list[Row]:
-        """The hot path: one prepared statement, tuples, no more."""
-        return self._of_key(_ROWS, (space, key), wait)
+        return self.top(space, key, _ALL_ROWS, wait)
 
     def top(self, space: bytes, key: bytes, limit: int, wait: bool = True) -> list[Row]:
-        return self._of_key(_top(limit), (space, key), wait)
-
-    def _of_key(self, sql: str, of: tuple[bytes, bytes], wait: bool) -> list[Row]:
-        space, key = of
+        """The hot path: one prepared statement, tuples, no more."""
         try:
-            cursor = self._local.cursor
-        except AttributeError:
-            cursor = self._cursor()
-        if not wait:
-            _sqlio.begin()
-        try:
-            return [
-                Row(
-                    RowId(space, key, seq, rev), _STATES.get(state, State.PENDING), mask,
-                    record if state in _STATES else _ROTTEN, inline,
-                )
-                for seq, rev, state, mask, record, inline in cursor.execute(sql, of)
-            ]
+            found: list[Row] = self._lookups().rows(space, key, limit, wait)
         except apsw.Error as error:
-            raise self._error(error, _sqlio.end()) from error
-        finally:
-            if not wait:
-                _sqlio.end()
+            raise self._error(error) from error
+        return found
 
     def newest(self, space: bytes, key: bytes, shard: bool) -> tuple[Row, bytes | None] | None:
         """One statement, so one snapshot and one lock: a read of the row and one of the shard would cost twice as much."""
         try:
-            cursor = self._local.cursor
-        except AttributeError:
-            cursor = self._cursor()
-        _sqlio.begin()
-        try:
-            found = cursor.execute(_NEWEST_SHARD if shard else _NEWEST_ROW, (space, key)).fetchall()
+            found: tuple[Row, bytes | None] | None = self._lookups().newest(space, key, shard)
         except apsw.Error as error:
-            raise self._error(error, _sqlio.end()) from error
-        finally:
-            _sqlio.end()
-        for seq, rev, state, mask, record, inline, stored in found:
-            return _row(space, key, seq, rev, state, mask, record, inline), stored
-        return None
+            raise self._error(error) from error
+        return found
 
     def scan(self, space: bytes, start: bytes, stop: bytes | None, limit: int) -> list[Row]:
         found = (
@@ -162,19 +133,13 @@ class Reader:
         return [key for (key,) in found]
 
     def inline(self, where: int, wait: bool = True) -> bytes:
-        connection = self._connection()
-        if not wait:
-            _sqlio.begin()
         try:
-            found: list[tuple[Any, ...]] = connection.execute(_INLINE, (where,)).fetchall()
+            shard = self._lookups().inline(where, wait)
         except apsw.Error as error:
-            raise self._error(error, _sqlio.end()) from error
-        finally:
-            if not wait:
-                _sqlio.end()
-        for (shard,) in found:
-            return bytes(shard)
-        raise ShardMissing(f"{self._where}: no inline shard {where}")
+            raise self._error(error) from error
+        if shard is None:
+            raise ShardMissing(f"{self._where}: no inline shard {where}")
+        return shard
 
     def notes(self) -> dict[str, int]:
         return dict(self._all("SELECT name, value FROM note", ()))
@@ -194,8 +159,8 @@ class Reader:
         with self._lock:
             self._closed = True
             connections, self._connections = self._connections, []
-        for connection in connections:
-            _close(connection)
+        for connection, lookups in connections:
+            _close(connection, lookups)
 
     def _whole_keys(self, sql: str, bindings: tuple[Any, ...], limit: int, most: float = math.inf) -> list[Row]:
         """Rows up to the first key boundary past `limit` of them or `most` bytes of records."""
@@ -216,10 +181,11 @@ class Reader:
             cursor.close(True)
         return found
 
-    def _error(self, error: apsw.Error, refused: bool) -> VolumeError:
-        if refused:
-            return WouldBlock(f"{self._where}: not in memory")
+    def _error(self, error: apsw.Error) -> VolumeError:
         return volume_error(error, self._local.connection, self._where)
+
+    def _blocked(self) -> WouldBlock:
+        return WouldBlock(f"{self._where}: not in memory")
 
     # ---- connections -------------------------------------------------------------------------------------------------
     def _all(self, sql: str, bindings: tuple[Any, ...]) -> list[tuple[Any, ...]]:
@@ -230,22 +196,28 @@ class Reader:
             raise volume_error(error, connection, self._where) from error
 
     def _connection(self) -> apsw.Connection:
-        try:
-            connection: apsw.Connection = self._local.connection
-        except AttributeError:
-            connection = self._cursor().connection
+        self._lookups()
+        connection: apsw.Connection = self._local.connection
         return connection
 
-    def _cursor(self) -> apsw.Cursor:
-        """Connect this thread."""
+    def _lookups(self) -> _catalog.Lookups:
+        """Those of this thread, which is connected when it asks for the first time."""
+        try:
+            lookups: _catalog.Lookups = self._local.lookups
+        except AttributeError:
+            lookups = self._open()
+        return lookups
+
+    def _open(self) -> _catalog.Lookups:
         with self._lock:
             if self._closed:
                 raise VolumeUnusable(f"{self._where}: is closed")
             connection = self._connect()
-            self._connections.append(connection)
-        cursor = connection.cursor()
-        self._local.connection, self._local.cursor = connection, cursor
-        return cursor
+            texts = [_READS[name] for name in _catalog.READS]
+            lookups = _catalog.Lookups(connection, sqlite_error, texts, self._blocked, Row, RowId, State)
+            self._connections.append((connection, lookups))
+        self._local.connection, self._local.lookups = connection, lookups
+        return lookups
 
 
 def _row(space: bytes, key: bytes, seq: int, rev: int, state: int, mask: int, record: bytes, inline: int | None) -> Row:
@@ -258,10 +230,11 @@ def _aged(at: int, key: bytes, listed: int, older: int) -> Aged:
     return Aged(at, key, bool(listed), bool(older))
 
 
-def _close(connection: apsw.Connection) -> None:
+def _close(connection: apsw.Connection, lookups: _catalog.Lookups) -> None:
     """A connection that its thread is just using cannot be closed yet."""
     for _ in range(_CLOSE_TRIES):
         try:
+            lookups.close()
             connection.close(True)
             return
         except apsw.ThreadingViolationError:

@@ -166,6 +166,9 @@ class HeldBody:
         line, self._at = self._data[self._at : end], end
         return line
 
+    def at_hand(self) -> bytes | None:
+        return self._data if self._at == 0 and len(self._data) == self.length else None
+
 
 def _request(asked: Asked) -> Request:
     body = HeldBody(asked.body, asked.length)

@@ -11,7 +11,7 @@ from tests.crash.run import Run, Script, if_none_match
 
 READS: Final = frozenset((
     "bucket", "buckets", "head", "open", "list", "upload", "parts", "uploads", "inspect", "repair_status", "config", "configs",
-    "versions", "at_hand",
+    "versions", "at_hand", "bucket_at_hand",
 ))
 """Methods of the store that change nothing."""
 NOT_OPERATIONS: Final = frozenset(("start", "aclose", "n", "pool", "settler", "committer", "journal"))
@@ -24,7 +24,8 @@ class Row:
 
     name: str
     methods: frozenset[str]
-    """What of the store it is a row for; a test sees that they are called."""
+    """What of the store it is a row for; a test sees that they are called, and that what is called "... in one call" was done in
+    one."""
     script: Script
     n: int = 3
     base: str = "plain"
@@ -203,6 +204,79 @@ async def delete_and_put_again(run: Run) -> None:
     await run.settle()
 
 
+# ---- small writes in one call ----------------------------------------------------------------------------------------
+PUT_AT_ONCE: Final = ("put_at_once", "put_at_once in one call")
+DELETE_AT_ONCE: Final = ("delete_at_once", "delete_at_once in one call")
+
+
+@row(*PUT_AT_ONCE, n=4)
+async def put_at_once(run: Run) -> None:
+    await run.put_at_once("new", small("new"))
+    await run.put_at_once("small", small("b"))
+    await run.put_at_once("large", small("b"), ftt="0")
+    await run.put_at_once("new", small("c"), condition=if_none_match)
+    await run.settle()
+
+
+@row(*PUT_AT_ONCE, n=1)
+async def put_at_once_on_one_volume(run: Run) -> None:
+    await run.put_at_once("new", small("new"))
+    await run.put_at_once("small", small("b"))
+    await run.put_at_once("small", small("c"))
+    await run.put_at_once("new", small("d"), condition=if_none_match)
+    await run.settle()
+
+
+@row(*PUT_AT_ONCE, "put", n=1)
+async def put_at_once_over_files_and_files_over_that(run: Run) -> None:
+    await run.put_at_once("large", small("b"))
+    await run.put_at_once("large", small("c"))
+    await run.settle()
+    await run.put_at_once("large", small("d"))
+    await run.put("small", large("b"))
+    await run.put_at_once("small", small("c"))
+    await run.put("large", large("e"))
+    await run.settle()
+
+
+@row(*DELETE_AT_ONCE, n=4)
+async def delete_at_once(run: Run) -> None:
+    await run.delete_at_once("small")
+    await run.delete_at_once("large")
+    await run.delete_at_once("nothing")
+    await run.settle()
+    await run.settle()
+
+
+@row(*DELETE_AT_ONCE, *PUT_AT_ONCE, n=1, short_log=True)
+async def delete_at_once_on_one_volume_and_put_again(run: Run) -> None:
+    await run.delete_at_once("small")
+    await run.delete_at_once("small")
+    await run.delete_at_once("large")
+    await run.put_at_once("small", small("b"))
+    await run.delete_at_once("small")
+    await run.put_at_once("large", small("b"))
+    await run.settle()
+    await run.delete_at_once("large")
+    await run.settle()
+
+
+@row(*PUT_AT_ONCE, *DELETE_AT_ONCE)
+async def put_and_delete_at_once_and_not(run: Run) -> None:
+    await run.put_at_once("small", small("b"))
+    await run.put("small", large("c"))
+    await run.delete("small")
+    await run.put_at_once("small", small("d"))
+    await run.put_at_once("new", small("a"))
+    await run.delete_at_once("new")
+    await run.put("new", small("b"))
+    await run.cycle()
+    await run.delete_at_once("other/small")
+    await run.settle()
+    await run.settle()
+
+
+# ---- by rules, and copies --------------------------------------------------------------------------------------------
 @row("lifecycle", "set_config", "put")
 async def expire_a_file_and_put_it_again(run: Run) -> None:
     await run.expire("large")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -14,12 +15,14 @@ from abixio.errors import AbixioError, OutcomeUnknown, PreconditionFailed
 from abixio.store.lifecycle_rules import CONFIG, SETTING, Filter, Rule, Rules, encode
 from abixio.store.record import Record
 from abixio.store.store import Store
-from abixio.store.types import Bucket, Condition, Deleted, Move, ObjectInfo, PartRef, PutSpec, Upload, always
+from abixio.store.types import Bucket, Condition, Deleted, Move, ObjectInfo, PartRef, PutSpec, Says, Upload, always
 from tests.crash.histories import MARKER
 from tests.crash.model import Thing, Value
 from tests.store_rig import BytesSource
 
 T = TypeVar("T")
+AS_IT_IS: Final[Says[Any, Any]] = Says(lambda result: result, lambda error: error)
+"""The end of a write, told without words."""
 LONG_DUE: Final = -2
 """Days after which a rule takes what was just made: no rule of a client has it, and no case can wait for midnight."""
 SMALL: Final = 300
@@ -115,6 +118,40 @@ class Run:
 
         await self.step("put", self._object(bucket, key, value, ftt), work)
 
+    # ---- writes in one call ------------------------------------------------------------------------------------------
+    async def put_at_once(self, key: str, value: str, ftt: str | None = None, condition: Condition = always) -> None:
+        """As the front puts what is small: in one call, where the store can."""
+        spec, data = PutSpec("me", meta={"value": value}, ftt=ftt, condition=condition), content(value)
+
+        async def work() -> object:
+            bucket, source = self.store.bucket_at_hand("b"), BytesSource(data)
+            source.saw_end = True  # it is at hand
+            ended = None if bucket is None else self.store.put_at_once(bucket, key, spec, source, data, AS_IT_IS)
+            if ended is None:
+                return await self.store.put(await self.bucket(), key, spec, BytesSource(data))
+            return await self._in_one_call("put_at_once", ended)
+
+        await self.step("put", self._object("b", key, value, ftt), work)
+
+    async def delete_at_once(self, key: str) -> None:
+        async def work() -> object:
+            bucket = self.store.bucket_at_hand("b")
+            ended = None if bucket is None else self.store.delete_at_once(bucket, key, always, False, AS_IT_IS)
+            if ended is None:
+                return await self.store.delete(await self.bucket(), key)
+            return await self._in_one_call("delete_at_once", ended)
+
+        await self.step("delete", self._object("b", key, None), work)
+
+    async def _in_one_call(self, name: str, ended: Future[object]) -> object:
+        """The end of a write that the store did not leave to others; that it was one is told like a method that was called."""
+        self._say({"at": "called", "methods": [f"{name} in one call"]})
+        result = await ended
+        if isinstance(result, AbixioError):
+            raise result
+        return result
+
+    # ---- more operations ---------------------------------------------------------------------------------------------
     async def append(self, key: str, *values: str) -> None:
         """The last of those to the others, which are there; an appended object is known by its bytes."""
         value = "+".join(values)
