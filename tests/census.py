@@ -11,7 +11,7 @@ from typing import NamedTuple
 import apsw
 
 _YES = ctypes.c_int(1)
-STATES = ("pending", "committed", "aborted")
+STATES = ("pending", "committed", "aborted", "answered")
 
 
 class Census(NamedTuple):

@@ -32,6 +32,7 @@ from abixio.transport.eager import Work, start
 from abixio.transport.exchange import Exchange, request_id
 from abixio.transport.flow import Flow
 from abixio.transport.guarded import copied
+from abixio.transport.known import LONGEST
 from abixio.transport.shared import Shared
 
 _NO_BODY: Final = EmptyBody()
@@ -402,7 +403,7 @@ class Connection(asyncio.BufferedProtocol):
         if not self.ahead:
             # Nearly always a head comes alone and whole.
             raw = bytes(self._room[:count])
-            again = self._shared.known.find(raw)
+            again = self._shared.known.find(raw) if count <= LONGEST else None
             if again is not None and self._repeats(again):
                 return
             if raw.find(END) == count - len(END) and raw[:1].isupper():
