@@ -8,6 +8,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from abixio.codec.checksum import BLOCK, block_seed, block_sums
 from abixio.config import KIB, MIB
 from abixio.errors import DataLost, VolumeError, VolumeUnusable
-from abixio.store import openpart, reader
+from abixio.store import decoder, openpart, reader, unverified
 from abixio.store.inline import INLINE_LIMIT
 from abixio.store.layout import STRIPE_BUFFER, stripe_size
 from abixio.store.reader import open_reader
@@ -587,13 +588,14 @@ async def test_small_files_are_mapped_when_too_many_clients_do_not_read_their_an
 # ---- several stripes in one job --------------------------------------------------------------------------------------
 async def test_a_stream_is_prepared_in_longer_and_longer_jobs_unless_that_takes_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[int] = []
-    prepare = reader._read
+    run = openpart.OpenPart.run
 
-    def counted(source: reader.Decoder, run: list[reader._Step], room: memoryview) -> list[memoryview] | None:
-        runs.append(len(run))
-        return prepare(source, run, room)
+    def counted(own: openpart.OpenPart, job: Any, *args: Any) -> Any:
+        if job in (reader._load, reader._read):
+            runs.append(len(args[0]))
+        return run(own, job, *args)
 
-    monkeypatch.setattr(reader, "_read", counted)
+    monkeypatch.setattr(openpart.OpenPart, "run", counted)
     async with rig(3) as r:
         full = stripe_size(r.layout(1))
         monkeypatch.setattr(reader, "AHEAD", 4 * full)
@@ -604,3 +606,65 @@ async def test_a_stream_is_prepared_in_longer_and_longer_jobs_unless_that_takes_
         r.lose(stored.record.layout.slots[0])  # type: ignore[union-attr]
         assert await r.get(stored) == noise(20 * full)
         assert runs == 20 * [1]
+
+
+# ---- verified when it is sent ----------------------------------------------------------------------------------------
+def rot(r: Rig, stored: Stored, at: int) -> int:
+    """Change a byte of the object on the volume that has it; returns its slot."""
+    layout = r.layout(len(stored.record.layout.slots) - stored.record.layout.k)  # type: ignore[union-attr]
+    number, rest = divmod(at, stripe_size(layout))
+    index, offset = divmod(rest, layout.chunk)
+    slot = stored.record.layout.slots[index]  # type: ignore[union-attr]
+    shard(r, stored, slot).data[number * layout.chunk + offset] ^= 1
+    return slot
+
+
+@pytest.mark.parametrize(("n", "ftt"), [(4, 1), (3, 2), (4, 0), (1, 0)])
+async def test_what_rots_after_it_was_prepared_is_not_sent(n: int, ftt: int) -> None:
+    async with rig(n) as r:
+        full = stripe_size(r.layout(ftt))
+        size = 9 * full
+        for at in (full, 5 * full // 2 + 7, 4 * full - 1, size - 1):
+            stored = await r.put(noise(size), ftt)
+            opened = await open_reader(r.pool, stored.record, stored.rows)
+            got = bytearray()
+            slot = -1
+            try:
+                async for piece in opened.stream(0, size):
+                    if slot < 0:
+                        while opened._ahead is not None and not opened._ahead.done():  # type: ignore[attr-defined]
+                            await asyncio.sleep(0.001)
+                        slot = rot(r, stored, at)
+                    got += piece
+                    del piece
+                assert ftt
+                assert got == noise(size)
+            except DataLost:
+                assert not ftt
+                assert got == noise(len(got))
+                assert full <= len(got) <= at
+            finally:
+                await opened.aclose()
+            assert slot in reported(r)
+            r.pool.bad.clear()
+
+
+async def test_what_is_not_fresh_any_more_is_verified_by_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop_thread = threading.get_ident()
+    check, threads = unverified.check_blocks, set()
+
+    def checked(*args: Any) -> int | None:
+        threads.add(threading.get_ident())
+        return check(*args)
+
+    async with rig(4) as r:
+        size = 9 * stripe_size(r.layout(1))
+        stored = await r.put(noise(size), 1)
+        for module in (unverified, decoder):
+            monkeypatch.setattr(module, "check_blocks", checked)
+        assert await r.get(stored, 100, size - 300) == noise(size - 300, 100)
+        assert loop_thread in threads
+        threads.clear()
+        monkeypatch.setattr(unverified, "FRESH", -1.0)
+        assert await r.get(stored, 100, size - 300) == noise(size - 300, 100)
+        assert loop_thread not in threads

@@ -29,9 +29,12 @@ class Limits:
     gather_bytes: int = 16 * KIB
     """Bodies up to here are waited for with their head, for `gather_seconds`: many clients send the two one after the other, and
     a request that is there as a whole is answered with less work. As long as what the catalog keeps of one shard."""
+    slice_bytes: int = 512 * KIB
+    """Of a stream, handed to the kernel at a time: as much as the second-level cache of the processor holds, where it was just
+    verified. Slices of 4 MiB have 0.8 of the rate, of 256 KiB 0.7 (docs/performance.md)."""
     write_high: int = 1024 * KIB
-    """Unsent bytes at which the producer of a body has to wait; it goes on at a quarter. Slices have 4 MiB, so at most two of
-    them are ever held: the unsent end of one and the next. The kernel's send buffer (4 MiB by default) keeps the line busy."""
+    """Unsent bytes at which the producer of a body has to wait; it goes on at a quarter. The kernel's send buffer (4 MiB by
+    default) keeps the line busy."""
     tls_slice: int = 256 * KIB
     """Encrypted at a time; also `write_high` under TLS. All of a write is encrypted at once, into memory, and what of it the
     transport below still holds is counted nowhere: small slices bound both, and let a slow reader's progress be seen."""

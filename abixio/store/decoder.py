@@ -17,6 +17,7 @@ from abixio.codec.checksum import BLOCK, block_count, block_seed, check_blocks
 from abixio.errors import DataLost, Exhausted, Overloaded, ShardCorrupt, ShardMissing, VolumeError
 from abixio.store.layout import Piece, Stripe, shard_size
 from abixio.store.record import Layout, Part
+from abixio.store.unverified import Unverified
 from abixio.volume.interface import Shard
 
 
@@ -97,6 +98,24 @@ class Decoder:
             views[at], room = room[: piece.length], room[piece.length :]
             self.rebuild(stripe, piece.shard, piece.offset - stripe.offset, views[at])
         return views
+
+    def load(self, stripe: Stripe, start: int, stop: int) -> list[Unverified] | None:
+        """The same bytes in memory, to be verified when they are sent. None where `read` has to do it: a shard is suspect, or does
+        not give them."""
+        found: list[Unverified] = []
+        for index, offset, length in self._pieces(stripe, start, stop):
+            shard = self._shard(index) if self._hopeful(index) else None
+            if shard is None or not self._populated(shard, index, offset // BLOCK, block_count(offset + length)):
+                return None
+            found.append(Unverified(shard, self._seed(index), offset, length))
+        return found
+
+    def _pieces(self, stripe: Stripe, start: int, stop: int) -> Iterator[Piece]:
+        """Where those bytes of the part lie, as long as all is well."""
+        if self.layout.k == 1:
+            yield Piece(next(self._order(), 0), start, stop - start)
+        else:
+            yield from stripe.pieces(start, stop)
 
     def _copy(self, offset: int, length: int) -> memoryview | None:
         """Those bytes of any shard that never failed."""
@@ -188,7 +207,15 @@ class Decoder:
         return shard.view[offset : offset + length]
 
     def _sound(self, shard: Shard, index: int, first: int, last: int) -> bool:
-        seed = block_seed(self.part.write_id, self.part.number, self.layout.slots[index])
+        if not self._populated(shard, index, first, last):
+            return False
+        return check_blocks(shard.view, shard.checksums, self._seed(index), first, last) is None
+
+    def _seed(self, index: int) -> int:
+        return block_seed(self.part.write_id, self.part.number, self.layout.slots[index])
+
+    def _populated(self, shard: Shard, index: int, first: int, last: int) -> bool:
+        """Have those blocks in memory; False where the disk does not give them."""
         start, stop = first * BLOCK, min(last * BLOCK, len(shard.view))
         self.asking = (index, time.monotonic())
         try:
@@ -199,7 +226,7 @@ class Decoder:
             return False
         finally:
             self.asking = None
-        return check_blocks(shard.view, shard.checksums, seed, first, last) is None
+        return True
 
     def _lost(self, why: str) -> None:
         if self.exhausted:

@@ -10,7 +10,7 @@ pieces have to be rebuilt, else a few in one job, for each job costs a hand-over
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Final, NamedTuple, Protocol
 
@@ -24,6 +24,7 @@ from abixio.store.pool import Pool
 from abixio.store.record import Record
 from abixio.store.sources import Copies, at_hand, peek, whole
 from abixio.store.types import ObjectInfo, Reader, info_of
+from abixio.store.unverified import Unverified
 from abixio.volume.interface import Row
 
 EAGER: Final = 256 * KIB
@@ -107,9 +108,61 @@ class _Step(NamedTuple):
 
 
 class _Prepared(NamedTuple):
-    views: list[memoryview]
+    steps: list[_Step]
+    pieces: Sequence[memoryview | Unverified]
+    """What those steps are made of, in order."""
     rest: list[_Step]
     """Steps of the run that were left for another job."""
+
+
+_Job = Callable[[Decoder, list[_Step], memoryview], Sequence[memoryview | Unverified] | None]
+
+
+def _load(source: Decoder, run: list[_Step], room: memoryview) -> Sequence[memoryview | Unverified] | None:
+    """On a thread: have a run in memory. What has to be rebuilt is verified on the way."""
+    found: list[memoryview | Unverified] = []
+    for _, stripe, start, stop in run:
+        pieces = source.load(stripe, start, stop) or source.read(stripe, start, stop, room)
+        if pieces is None:
+            return None
+        found += pieces
+    return found
+
+
+def _read(source: Decoder, run: list[_Step], room: memoryview) -> list[memoryview] | None:
+    """On a thread: have it in memory, verified."""
+    found: list[memoryview] = []
+    for _, stripe, start, stop in run:
+        views = source.read(stripe, start, stop, room)
+        if views is None:
+            return None
+        found += views
+    return found
+
+
+def _verified(pieces: Sequence[memoryview | Unverified]) -> Iterator[memoryview]:
+    """Good slices of those pieces, up to the first bytes that are not good as they are."""
+    for piece in pieces:
+        if isinstance(piece, memoryview):
+            yield piece
+            continue
+        sent = 0
+        for view in piece.verified():
+            sent += len(view)
+            yield view
+        if sent < len(piece):
+            return
+
+
+def _behind(run: list[_Step], sent: int) -> list[_Step]:
+    """The steps of a run without its first `sent` bytes."""
+    rest: list[_Step] = []
+    for step in run:
+        length = step.stop - step.start
+        if sent < length:
+            rest.append(step._replace(start=step.start + sent))
+        sent = max(sent - length, 0)
+    return rest
 
 
 class StripeReader:
@@ -142,13 +195,28 @@ class StripeReader:
         run = next(runs, None)
         try:
             while run:
-                views, rest = await (self._prepare(run) if self._ahead is None else self._ahead)
-                run = rest or next(runs, None)
+                # Until the first slice is out, an error can still become an answer.
+                prepared = await (self._prepare(run, _read) if self._ahead is None else self._ahead)
+                run = prepared.rest or next(runs, None)
                 self._ahead = self._pool.loop.create_task(self._prepare(run)) if run else None
-                for view in views:
+                sent = 0
+                for view in _verified(prepared.pieces):
+                    sent += len(view)
+                    yield view
+                async for view in self._verify(_behind(prepared.steps, sent)):
                     yield view
         finally:
             self._forget_ahead()
+
+    async def _verify(self, run: list[_Step]) -> AsyncIterator[memoryview]:
+        """What could not be sent as it was prepared: verified on a thread, and rebuilt where it has to be."""
+        if run and self._ahead is not None:
+            await asyncio.wait((self._ahead,))  # a decoder is for one thread at a time
+        while run:
+            prepared = await self._prepare(run, _read)
+            run = prepared.rest
+            for view in _verified(prepared.pieces):
+                yield view
 
     def _forget_ahead(self) -> None:
         ahead, self._ahead = self._ahead, None
@@ -210,31 +278,20 @@ class StripeReader:
         if number == 0 and 0 < size <= min(EAGER, stripe_size(source.layout)):
             self._ready = source.read(stripe_at(source.layout, size, 0), 0, size, _NO_ROOM)
 
-    async def _prepare(self, run: list[_Step]) -> _Prepared:
-        """The slices of a run, or only of its first step where something has to be rebuilt: then that takes memory."""
+    async def _prepare(self, run: list[_Step], job: _Job = _load) -> _Prepared:
+        """The pieces of a run, or only of its first step where something has to be rebuilt: then that takes memory."""
         if run[0].part == 0 and self._ready is not None:
-            return _Prepared(_cut(self._ready, run[0].start, run[0].stop), run[1:])
+            return _Prepared(run[:1], _cut(self._ready, run[0].start, run[0].stop), run[1:])
         part = await self._open(run[0].part)
         while True:
             source, count, room = part.decoder, len(run), _NO_ROOM
             if any(source.room(*step[1:]) for step in run):
                 count, need = 1, source.room(*run[0][1:])
                 room = await self._rooms.take(self.memory, need) if need else _NO_ROOM
-            views = await part.run(_read, run[:count], room)
+            pieces = await part.run(job, run[:count], room)
             # A job that was given up on the way still has that room, and may write another piece into it at any time.
-            if views is not None and (not room or part.decoder is source):
-                return _Prepared(views, run[count:])
-
-
-def _read(source: Decoder, run: list[_Step], room: memoryview) -> list[memoryview] | None:
-    """On a thread."""
-    found: list[memoryview] = []
-    for _, stripe, start, stop in run:
-        views = source.read(stripe, start, stop, room)
-        if views is None:
-            return None
-        found += views
-    return found
+            if pieces is not None and (not room or part.decoder is source):
+                return _Prepared(run[:count], pieces, run[count:])
 
 
 def _cut(views: list[memoryview], start: int, stop: int) -> list[memoryview]:

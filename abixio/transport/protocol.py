@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from asyncio import Future
 from enum import IntEnum
 from typing import Final, NoReturn, cast
@@ -82,7 +81,7 @@ class Connection(asyncio.BufferedProtocol):
         self._mark = 0
         self.ahead = bytearray()
         self._searched = 0
-        self.largest = sys.maxsize
+        self.largest = shared.limits.slice_bytes
         # of the request
         self._head: Head | None = None
         self._exchange: Exchange | None = None
@@ -437,9 +436,9 @@ class Connection(asyncio.BufferedProtocol):
         shared = self._shared
         self._transport = cast(asyncio.Transport, transport)
         self._secure = transport.get_extra_info("sslcontext") is not None
+        self._high = self._limits.write_high
         if self._secure:
-            self.largest = self._limits.tls_slice
-        self._high = min(self._limits.write_high, self.largest)
+            self._high = self.largest = self._limits.tls_slice
         self._transport.set_write_buffer_limits(self._high)
         peer = transport.get_extra_info("peername")
         self._peer = str(peer[0]) if peer else ""
