@@ -49,3 +49,9 @@ class Signer:
     def __init__(self, key: bytes) -> None: ...
     def sign(self, text: str) -> str:
         """In hex."""
+
+    def sign_request(
+        self, before: str, method: str, path: bytes, query: bytes, skip: bytes | None, headers: dict[str, str],
+        signed: tuple[str, ...], payload: str,
+    ) -> str:
+        """Of `before` and the hash of the canonical request, whose path and query are taken as received."""

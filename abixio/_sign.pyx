@@ -88,8 +88,8 @@ def query_pairs(bytes query not None):
 
 
 # ---- canonical requests ----------------------------------------------------------------------------------------------
-def canonical_path(bytes path not None):
-    cdef size_t size = PyBytes_GET_SIZE(path)
+cpdef str canonical_path(bytes path):
+    cdef size_t size = len(path)
     cdef uint8_t *room = <uint8_t *>_room(3 * size)
     try:
         size = sign_recode(<const uint8_t *>PyBytes_AS_STRING(path), size, room, False, True)
@@ -98,8 +98,8 @@ def canonical_path(bytes path not None):
         PyMem_Free(room)
 
 
-def canonical_query(bytes query not None, bytes skip=None):
-    cdef size_t size = PyBytes_GET_SIZE(query)
+cpdef str canonical_query(bytes query, bytes skip=None):
+    cdef size_t size = len(query)
     cdef size_t count = query.count(b"&") + 1
     cdef uint8_t *room = NULL
     cdef sign_pair *pairs = NULL
@@ -122,7 +122,7 @@ def canonical_query(bytes query not None, bytes skip=None):
         PyMem_Free(pairs)
 
 
-def canonical_request(str method, str path, str query, dict headers not None, tuple signed not None, str payload):
+cpdef str canonical_request(str method, str path, str query, dict headers, tuple signed, str payload):
     cdef list lines = [method, "\n", path, "\n", query, "\n"]
     cdef str name, value
     for name in signed:
@@ -137,13 +137,12 @@ def canonical_request(str method, str path, str query, dict headers not None, tu
 
 
 def uncovered(dict headers not None, tuple signed not None):
-    cdef set covered = set(signed)
     cdef list loose = []
     cdef str name
     for name in headers:
-        if name not in covered and name.startswith("x-amz-") and name != "x-amz-content-sha256":
+        if name.startswith("x-amz-") and name not in signed and name != "x-amz-content-sha256":
             loose.append(name)
-    if "host" not in covered:
+    if "host" not in signed:
         loose.append("host")
     return loose
 
@@ -162,8 +161,15 @@ cdef class Signer:
         self.inner = sha256(padded.translate(_INNER))
         self.outer = sha256(padded.translate(_OUTER))
 
-    def sign(self, str text not None):
+    cpdef str sign(self, str text):
         inner, outer = self.inner.copy(), self.outer.copy()
         inner.update(text.encode())
         outer.update(inner.digest())
         return outer.hexdigest()
+
+    def sign_request(
+        self, str before not None, str method not None, bytes path not None, bytes query not None, bytes skip,
+        dict headers not None, tuple signed not None, str payload not None,
+    ):
+        cdef str text = canonical_request(method, canonical_path(path), canonical_query(query, skip), headers, signed, payload)
+        return self.sign(before + <str>sha256(text.encode("latin-1")).hexdigest())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from abixio._sign import Signer
 
@@ -26,3 +26,19 @@ def signing_key(secret: str, date: str, region: str) -> bytes:
 def signer(key: bytes) -> Signer:
     """What signs with that key: it has taken it in already."""
     return Signer(key)
+
+
+class Scope(NamedTuple):
+    """What a client signs with all day."""
+
+    text: str
+    """As signed: 20130524/us-east-1/s3/aws4_request."""
+    key: bytes
+    signer: Signer
+
+
+@lru_cache(maxsize=KEPT)
+def scope(secret: str, date: str, region: str) -> Scope:
+    """That of a date (YYYYMMDD) and a region."""
+    key = signing_key(secret, date, region)
+    return Scope(f"{date}/{region}/s3/aws4_request", key, signer(key))

@@ -15,7 +15,7 @@ from abixio._sign import canonical_path, canonical_query, canonical_request, unc
 from abixio.message import Request
 from abixio.s3.errors import S3Error
 from abixio.s3.hosts import spellings
-from abixio.s3.keys import signer, signing_key
+from abixio.s3.keys import Scope, scope, signer
 from abixio.s3.names import Target
 from abixio.s3.sigv4_claim import ALGORITHM, Claim, read_claim
 
@@ -65,22 +65,22 @@ def _check(request: Request, target: Target, claim: Claim, credentials: Mapping[
     if "host" not in headers:  # HTTP/1.0
         headers = headers | {"host": ""}
     _check_coverage(headers, signed)
-    scope = f"{claim.date}/{claim.region}/s3/aws4_request"
-    key = signing_key(secret, claim.date, claim.region)
-    path, query = canonical_path(target.path), canonical_query(target.query, claim.skip)
-    canonical = canonical_request(request.method, path, query, headers, signed, claim.canonical_payload)
-    signature = sign(key, _string_to_sign(claim, scope, canonical))
+    signing = scope(secret, claim.date, claim.region)
+    signature = signing.signer.sign_request(
+        f"{ALGORITHM}\n{claim.timestamp}\n{signing.text}\n", request.method, target.path, target.query, claim.skip, headers, signed,
+        claim.canonical_payload,
+    )
     if not same(signature, claim.signature):
-        signature = _signature_of_another_spelling(request, target, claim, scope, key)
-    return Identity(claim.access_key, claim.payload, signature, claim.timestamp, scope, key)
+        signature = _signature_of_another_spelling(request, target, claim, signing)
+    return Identity(claim.access_key, claim.payload, signature, claim.timestamp, signing.text, signing.key)
 
 
-def _signature_of_another_spelling(request: Request, target: Target, claim: Claim, scope: str, key: bytes) -> str:
+def _signature_of_another_spelling(request: Request, target: Target, claim: Claim, signing: Scope) -> str:
     """That of the one which the client signed. SignatureDoesNotMatch, with what should have been signed."""
     found = []
     for canonical in _spelt(request, target, claim):
-        string_to_sign = _string_to_sign(claim, scope, canonical)
-        signature = sign(key, string_to_sign)
+        string_to_sign = _string_to_sign(claim, signing.text, canonical)
+        signature = signing.signer.sign(string_to_sign)
         if same(signature, claim.signature):
             return signature
         found.append((string_to_sign, canonical))
@@ -126,4 +126,4 @@ def sign(key: bytes, string_to_sign: str) -> str:
 
 def same(expected: str, provided: str) -> bool:
     """Compares in constant time; whatever the client sent may not even be ASCII."""
-    return hmac.compare_digest(expected.encode(), provided.encode("utf-8", "replace"))
+    return provided.isascii() and hmac.compare_digest(expected, provided)

@@ -238,13 +238,13 @@ class StripeReader:
             self._part.close()
 
     def _runs(self, start: int, stop: int) -> Iterator[list[_Step]]:
-        """The steps of a range in jobs of one part each: a single one first, so that sending begins soon, then more."""
+        """The steps of a range in jobs of one part each: a single one first, so that sending begins soon, then many."""
         run: list[_Step] = []
         most = 0
         for step in self._steps(start, stop):
             if run and (step.part != run[0].part or step.stop - run[0].start > most):
                 yield run
-                most = min(2 * most + stripe_size(self._copies.layout), AHEAD)
+                most = AHEAD
                 run = []
             run.append(step)
         if run:
