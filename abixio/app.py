@@ -7,6 +7,7 @@ END_SECONDS, also when a disk hangs: its thread cannot be taken back, so the pro
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -57,6 +58,9 @@ DRAIN_SECONDS: Final = 5.0
 """For running requests; the transport may take two more to cut the rest, and the volumes have to be closed after that."""
 SPARE_SECONDS: Final = 1.5
 """Of END_SECONDS, for the runner alone: it ends after the other workers."""
+YOUNG: Final = 20_000
+"""Objects between two looks of the garbage collector at the newest ones: requests leave no cycles as a rule, and those under
+way at the same time, which it would look through in vain, are a thousand objects."""
 LOG_SECONDS: Final = 1.0
 """For the last lines of the access log: its reader may have stopped reading."""
 EXTRA_THREADS: Final = 16
@@ -87,6 +91,8 @@ def work(config: Config, begin: Callable[[], tuple[Ready, Seat | None]]) -> int:
     logs.configure(config.log_level, config.log_json)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    gc.freeze()  # modules stay
+    gc.set_threshold(YOUNG)
     access_log = None if config.access_log is None else AccessLog(config.access_log, config.log_json)
     try:
         return uvloop.run(_serve(*begin(), access_log))

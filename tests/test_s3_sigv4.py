@@ -6,7 +6,7 @@ import hmac
 import random
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from urllib.parse import quote, urlsplit
@@ -23,7 +23,7 @@ from abixio.message import Request
 from abixio.s3.errors import S3Error
 from abixio.s3.names import parse_target, query_pairs
 from abixio.s3.sigv4 import Identity, authenticate
-from abixio.s3.sigv4_claim import _seconds
+from abixio.s3.sigv4_claim import _read, _read_header, _seconds
 from tests.s3_wire import ACCESS, CREDENTIALS, SECRET, derive, request
 
 HOST = "127.0.0.1:9000"
@@ -310,6 +310,34 @@ def test_each_malformed_piece_of_the_header_has_its_error(old: str, new: str, co
     error = refused(replaced(signed(), old, new))
     assert error.code == code
     assert message in error.message
+
+
+CREDENTIAL = "Credential=AKID/20240101/us-east-1/s3/aws4_request"
+
+
+@settings(max_examples=300, deadline=None)
+@example([CREDENTIAL, "SignedHeaders=host;x-amz-date", "Signature=abc123"], ", ", "AWS4-HMAC-SHA256 ")
+@example([CREDENTIAL, "SignedHeaders=host;x-amz-date", "Signature=Signature=9"], ",", "AWS4-HMAC-SHA256 ")
+@example(["SignedHeaders=host;x-amz-date", "Signature=abc123", CREDENTIAL], ",", "AWS4-HMAC-SHA256 ")
+@given(
+    st.lists(st.sampled_from([
+        CREDENTIAL, "Credential=x", "SignedHeaders=host;x-amz-date", "SignedHeaders=",
+        "Signature=abc123", "Signature=", "Signature=\u00e9", "Signature=a b", "XSignature=abc",
+        "Signature=Signature=9", "", "x",
+    ]), min_size=1, max_size=5),
+    st.sampled_from([",", ", ", " ,", ";"]),
+    st.sampled_from(["AWS4-HMAC-SHA256 ", "AWS4-HMAC-SHA256", "AWS ", "Bearer "]),
+)
+def test_a_header_says_the_same_when_all_but_its_signature_is_remembered(parts: list[str], comma: str, start: str) -> None:
+    header = start + comma.join(parts)
+
+    def outcome(read: Callable[[str, str | None], object]) -> object:
+        try:
+            return read(header, None)
+        except S3Error as error:
+            return error.code, error.message, error.fields
+
+    assert outcome(_read) == outcome(_read_header)
 
 
 def test_a_wrong_region_is_answered_with_the_right_one() -> None:

@@ -586,7 +586,7 @@ async def test_small_files_are_mapped_when_too_many_clients_do_not_read_their_an
 
 
 # ---- several stripes in one job --------------------------------------------------------------------------------------
-async def test_a_stream_is_prepared_in_long_jobs_after_its_start_unless_that_takes_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stream_is_prepared_in_long_jobs_unless_that_takes_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[int] = []
     run = openpart.OpenPart.run
 
@@ -632,8 +632,7 @@ async def test_what_rots_after_it_was_prepared_is_not_sent(n: int, ftt: int) -> 
             try:
                 async for piece in opened.stream(0, size):
                     if slot < 0:
-                        while opened._ahead is not None and not opened._ahead.done():  # type: ignore[attr-defined]
-                            await asyncio.sleep(0.001)
+                        await asyncio.wait({opened._ahead})  # type: ignore[attr-defined]
                         slot = rot(r, stored, at)
                     got += piece
                     del piece

@@ -28,8 +28,8 @@ class _Crc:
 
     __slots__ = ("_function", "_size", "_value")
 
-    def __init__(self, function: Callable[[Buffer, int], int], size: int) -> None:
-        self._function, self._size, self._value = function, size, 0
+    def __init__(self, function: Callable[[Buffer, int], int], size: int, data: Buffer = b"") -> None:
+        self._function, self._size, self._value = function, size, function(data, 0)
 
     def update(self, data: Buffer, /) -> None:
         self._value = self._function(data, self._value)
@@ -38,7 +38,7 @@ class _Crc:
         return self._value.to_bytes(self._size, "big")
 
 
-MAKERS: Final[Mapping[str, Callable[[], Hash]]] = {
+MAKERS: Final[Mapping[str, Callable[..., Hash]]] = {
     "md5": MD5,
     "sha1": partial(hashlib.sha1, usedforsecurity=False),
     "sha256": hashlib.sha256,
@@ -69,12 +69,7 @@ def combine(name: str, first: bytes, second: bytes, length: int) -> bytes:
 
 def digests_of(names: Collection[str], data: Buffer) -> dict[str, bytes]:
     """Of bytes that are all there, what `Digests` gives. KeyError for a name that is not in MAKERS."""
-    found = {}
-    for name in names:
-        running = MAKERS[name]()
-        running.update(data)
-        found[name] = running.digest()
-    return found
+    return {name: MAKERS[name](data).digest() for name in names}
 
 
 class Digests:

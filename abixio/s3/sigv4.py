@@ -67,8 +67,8 @@ def _check(request: Request, target: Target, claim: Claim, credentials: Mapping[
     _check_coverage(headers, signed)
     signing = scope(secret, claim.date, claim.region)
     signature = signing.signer.sign_request(
-        f"{ALGORITHM}\n{claim.timestamp}\n{signing.text}\n", request.method, target.path, target.query, claim.skip, headers, signed,
-        claim.canonical_payload,
+        f"{ALGORITHM}\n{claim.timestamp}\n{signing.text}\n", request.method, target.path, target.query, claim.skip,
+        headers, signed, claim.canonical_payload,
     )
     if not same(signature, claim.signature):
         signature = _signature_of_another_spelling(request, target, claim, signing)

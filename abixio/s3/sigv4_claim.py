@@ -93,11 +93,7 @@ def refuse_mechanism() -> NoReturn:
 
 
 def _claim_of_header(request: Request, header: str, region: str | None, now: float) -> Claim:
-    before, _, signature = header.rpartition(_SIGNATURE)
-    if signature.isalnum() and before.startswith(_FRONT):
-        access_key, date, place, signed = _read_front(before, region)
-    else:
-        access_key, date, place, signed, signature = _read_header(header, region)
+    access_key, date, place, signed, signature = _read(header, region)
     timestamp, seconds = _header_time(request.headers)
     if timestamp[:8] != date:
         raise S3Error(
@@ -115,9 +111,17 @@ def _claim_of_header(request: Request, header: str, region: str | None, now: flo
     return Claim(access_key, date, place, timestamp, signed, signature, payload, payload)
 
 
+def _read(header: str, region: str | None) -> tuple[str, str, str, tuple[str, ...], str]:
+    """As `_read_header`, with what stands before the signature remembered where nothing comes behind it."""
+    before, _, signature = header.rpartition(_SIGNATURE)
+    if signature.isalnum() and before.startswith(_FRONT) and before.endswith((",", " ")):
+        return *_read_front(before, region), signature
+    return _read_header(header, region)
+
+
 @lru_cache(maxsize=256)
 def _read_front(before: str, region: str | None) -> tuple[str, str, str, tuple[str, ...]]:
-    """What stands in front of a signature, as nearly everybody writes it: a client sends the same all day."""
+    """All but the signature: a client sends the same all day."""
     return _read_header(f"{before}{_SIGNATURE}0", region)[:4]
 
 

@@ -28,6 +28,9 @@ LONGEST: Final = 2048
 PLAIN: Final = DULL | {"content-length", "content-type", "expect"}
 """Headers that most requests have at most, and that say nothing of who sent them."""
 
+REPEATED: Final = ("GET", "HEAD")
+"""Methods of requests that come again: a URL to write to is mostly used once."""
+
 _Key = tuple[str, bytes, str]
 
 
@@ -72,7 +75,7 @@ class Verified:
 
     def keep(self, request: Request, target: Target, identity: Identity) -> None:
         """`request` was found good, and its signature covers just the host."""
-        key = _key(request)
+        key = _key(request) if request.method in REPEATED else None
         if key is None:
             return
         self._good[key] = Good(target, identity, *valid_dates(target.params))

@@ -100,8 +100,8 @@ class Decoder:
         return views
 
     def load(self, stripe: Stripe, start: int, stop: int) -> list[Unverified] | None:
-        """The same bytes in memory, to be verified when they are sent. None where `read` has to do it: a shard is suspect, or does
-        not give them."""
+        """The same bytes in memory, to be verified when they are sent. None where `read` has to do it: a shard is suspect, or
+        does not give them."""
         found: list[Unverified] = []
         for index, offset, length in self._pieces(stripe, start, stop):
             shard = self._shard(index) if self._hopeful(index) else None

@@ -8,6 +8,7 @@ rest is zeros for the arithmetic; parity pieces are p bytes. So no shard is long
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from xxhash import xxh3_64_intdigest
@@ -29,13 +30,18 @@ def choose(n: int, ftt: int, space: bytes, key: bytes) -> Layout:
 
     The slots are rotated by a hash of the name, so that over many objects data and parity spread evenly.
     """
+    return _rotated(n, ftt, xxh3_64_intdigest(space + key) % n)
+
+
+@lru_cache(maxsize=256)
+def _rotated(n: int, ftt: int, first: int) -> Layout:
+    """The one whose first data shard is on that slot: most objects of a pool share a few."""
     if not 0 <= ftt < n:
         raise InvalidFaultTolerance(f"fault tolerance {ftt} on {n} volumes: it must be 0 to {n - 1}")
     k = n - ftt
     chunk = STRIPE
     while chunk > MIN_CHUNK and (k * chunk > STRIPE or n * chunk > STRIPE_BUFFER):
         chunk //= 2
-    first = xxh3_64_intdigest(space + key) % n
     return Layout(k, ftt, tuple((first + i) % n for i in range(n)), chunk)
 
 
