@@ -15,8 +15,9 @@ from abixio.admin.answers import reason
 from abixio.admin.asks import FttAsk, HealAsk
 from abixio.admin.jobs import Job, Work
 from abixio.errors import AbixioError, NoSuchBucket, NoSuchKey
+from abixio.store.api import RepairAPI, StoreAPI
 from abixio.store.health import ScanStatus
-from abixio.store.types import Bucket, ObjectInfo, RepairAPI, StoreAPI
+from abixio.store.types import Bucket, ObjectInfo
 
 _log = logging.getLogger(__name__)
 

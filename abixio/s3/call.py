@@ -19,8 +19,9 @@ from abixio.s3.errors import S3Error
 from abixio.s3.payload_checks import SIZES
 from abixio.s3.sigv4 import Identity
 from abixio.s3.xml import Fragment, Node, node, text
+from abixio.store.api import StoreAPI
 from abixio.store.record import Part, Record
-from abixio.store.types import Bucket, StoreAPI
+from abixio.store.types import Bucket
 
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,18}")
 _NO_KEYS: Final = NoKeys()

@@ -20,7 +20,7 @@ from abixio.s3.errors import S3Error
 from abixio.s3.names import Target
 from abixio.s3.schema import ANY, Field, check, maybe, some
 from abixio.s3.xml import Fragment, Node, document, node, text
-from abixio.store.types import StoreAPI
+from abixio.store.api import StoreAPI
 
 CONFIG: Final = "cors"
 MAX_DOCUMENT: Final = 64 * KIB

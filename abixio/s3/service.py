@@ -50,7 +50,7 @@ from abixio.s3.sigv2 import CARRIED, authenticate_url, is_version_2
 from abixio.s3.sigv4 import Identity, authenticate
 from abixio.s3.sigv4_claim import QUERY_NAMES
 from abixio.s3.verified import Verified
-from abixio.store.types import StoreAPI
+from abixio.store.api import StoreAPI
 
 SERVER: Final = ("Server", "abixio")
 

@@ -1,4 +1,4 @@
-"""The store: buckets, objects and uploads over one pool. The facade that `abixio.store.types.StoreAPI` describes."""
+"""The store: buckets, objects and uploads over one pool. The facade that `abixio.store.api.StoreAPI` describes."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 
+from abixio.store.api import StoreAPI
 from abixio.store.store import Store
-from abixio.store.types import StoreAPI
 from abixio.volume.files import Files
 from tests.crash.layer_files import NOT_OF_VOLUMES, LayerFiles
 from tests.crash.rows import NOT_OPERATIONS, READS, ROWS
