@@ -19,6 +19,7 @@ from abixio.store.store import Store
 from abixio.transport.protocol import Connection
 
 KIB: Final = 1 << 10
+MIB: Final = 1 << 20
 RING: Final = 8
 """Buffers that take turns: more than the transport can have unsent."""
 
@@ -44,14 +45,15 @@ def asked_again() -> None:
 
 
 def prepared(change: Callable[[list[memoryview]], list[memoryview]]) -> None:
-    """On the thread that verifies them, something more is done with the slices of a run."""
-    read = reader._read
+    """All is verified on the thread that faults it in, and there something more is done with the slices of a run."""
+    read = reader.read
 
     def more(*arguments: Any) -> list[memoryview] | None:
         views = read(*arguments)
         return None if views is None else change(views)
 
-    alter(reader, "_read", more)
+    alter(reader, "read", more)
+    alter(reader, "load", more)
 
 
 def copied() -> None:
@@ -82,12 +84,6 @@ def put_together_in_turn() -> None:
     prepared(change)
 
 
-def sliced() -> None:
-    """Slices of 256 KiB."""
-    step = 256 * KIB
-    prepared(lambda views: [view[at : at + step] for view in views for at in range(0, len(view), step)])
-
-
 def on_connection(change: Callable[[Any], None]) -> None:
     """Something more is done with each connection."""
     made = Connection.connection_made
@@ -97,6 +93,12 @@ def on_connection(change: Callable[[Any], None]) -> None:
         change(own)
 
     alter(Connection, "connection_made", more)
+
+
+def verified_ahead() -> None:
+    """Slices of 4 MiB, verified on the thread that faults them in."""
+    prepared(lambda views: views)
+    on_connection(lambda own: setattr(own, "largest", 4 * MIB))
 
 
 def delayed() -> None:
@@ -155,8 +157,8 @@ def scalar() -> None:
 ALTERED: Final[dict[str, Callable[[], None]]] = {
     change.__name__: change
     for change in (
-        collected, asked_again, copied, put_together, put_together_in_turn, sliced, delayed, low, in_two, by_thread, scalar,
-        no_overlap, two_buffers, three_buffers,
+        collected, asked_again, copied, put_together, put_together_in_turn, verified_ahead, delayed, low, in_two, by_thread,
+        scalar, no_overlap, two_buffers, three_buffers,
     )
 }
 

@@ -157,7 +157,7 @@ CHOICES: Final = (
     Choice("8 no overlap of receiving, computing and writing", "no_overlap", 256 * MIB, 1, "PUT"),
     Choice("8 two stripe buffers, not four", "two_buffers", 256 * MIB, 1, "PUT"),
     Choice("8 three stripe buffers, not four", "three_buffers", 256 * MIB, 1, "PUT"),
-    Choice("10 slices of 256 KiB, not of 4 MiB", "sliced", 256 * MIB),
+    Choice("10 slices of 4 MiB, verified ahead, not of 512 KiB as they are sent", "verified_ahead", 256 * MIB),
     Choice("11 without TCP_NODELAY", "delayed", 4 * KIB),
     Choice("11 without TCP_NODELAY", "delayed", 10 * MIB),
     Choice("12 files of 64 KiB opened and mapped by a thread", "by_thread", 64 * KIB),

@@ -591,7 +591,7 @@ async def test_a_stream_is_prepared_in_long_jobs_unless_that_takes_memory(monkey
     run = openpart.OpenPart.run
 
     def counted(own: openpart.OpenPart, job: Any, *args: Any) -> Any:
-        if job in (reader._load, reader._read):
+        if job in (reader.load, reader.read):
             runs.append(len(args[0]))
         return run(own, job, *args)
 

@@ -10,7 +10,7 @@ pieces have to be rebuilt, else a few in one job, for each job costs a hand-over
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import cached_property
 from typing import Final, NamedTuple, Protocol
 
@@ -18,13 +18,13 @@ from abixio.config import KIB, MIB
 from abixio.message import Buffer
 from abixio.store.buffers import Loan, Rooms
 from abixio.store.decoder import Decoder
-from abixio.store.layout import Stripe, stripe_at, stripe_size, stripes
+from abixio.store.layout import stripe_at, stripe_size, stripes
 from abixio.store.openpart import OpenPart
 from abixio.store.pool import Pool
 from abixio.store.record import Record
 from abixio.store.sources import Copies, at_hand, peek, whole
+from abixio.store.steps import Pieces, Step, behind, cut, load, read, verified
 from abixio.store.types import ObjectInfo, Reader, info_of
-from abixio.store.unverified import Unverified
 from abixio.volume.interface import Row
 
 EAGER: Final = 256 * KIB
@@ -98,71 +98,12 @@ class BytesReader:
         """There is nothing to close."""
 
 
-class _Step(NamedTuple):
-    """A range within one stripe of one part."""
-
-    part: int
-    stripe: Stripe
-    start: int
-    stop: int
-
-
 class _Prepared(NamedTuple):
-    steps: list[_Step]
-    pieces: Sequence[memoryview | Unverified]
+    steps: list[Step]
+    pieces: Pieces
     """What those steps are made of, in order."""
-    rest: list[_Step]
+    rest: list[Step]
     """Steps of the run that were left for another job."""
-
-
-_Job = Callable[[Decoder, list[_Step], memoryview], Sequence[memoryview | Unverified] | None]
-
-
-def _load(source: Decoder, run: list[_Step], room: memoryview) -> Sequence[memoryview | Unverified] | None:
-    """On a thread: have a run in memory. What has to be rebuilt is verified on the way."""
-    found: list[memoryview | Unverified] = []
-    for _, stripe, start, stop in run:
-        pieces = source.load(stripe, start, stop) or source.read(stripe, start, stop, room)
-        if pieces is None:
-            return None
-        found += pieces
-    return found
-
-
-def _read(source: Decoder, run: list[_Step], room: memoryview) -> list[memoryview] | None:
-    """On a thread: have it in memory, verified."""
-    found: list[memoryview] = []
-    for _, stripe, start, stop in run:
-        views = source.read(stripe, start, stop, room)
-        if views is None:
-            return None
-        found += views
-    return found
-
-
-def _verified(pieces: Sequence[memoryview | Unverified]) -> Iterator[memoryview]:
-    """Good slices of those pieces, up to the first bytes that are not good as they are."""
-    for piece in pieces:
-        if isinstance(piece, memoryview):
-            yield piece
-            continue
-        sent = 0
-        for view in piece.verified():
-            sent += len(view)
-            yield view
-        if sent < len(piece):
-            return
-
-
-def _behind(run: list[_Step], sent: int) -> list[_Step]:
-    """The steps of a run without its first `sent` bytes."""
-    rest: list[_Step] = []
-    for step in run:
-        length = step.stop - step.start
-        if sent < length:
-            rest.append(step._replace(start=step.start + sent))
-        sent = max(sent - length, 0)
-    return rest
 
 
 class StripeReader:
@@ -196,26 +137,26 @@ class StripeReader:
         try:
             while run:
                 # Until the first slice is out, an error can still become an answer.
-                prepared = await (self._prepare(run, _read) if self._ahead is None else self._ahead)
+                prepared = await (self._prepare(run, True) if self._ahead is None else self._ahead)
                 run = prepared.rest or next(runs, None)
                 self._ahead = self._pool.loop.create_task(self._prepare(run)) if run else None
                 sent = 0
-                for view in _verified(prepared.pieces):
+                for view in verified(prepared.pieces):
                     sent += len(view)
                     yield view
-                async for view in self._verify(_behind(prepared.steps, sent)):
+                async for view in self._verify(behind(prepared.steps, sent)):
                     yield view
         finally:
             self._forget_ahead()
 
-    async def _verify(self, run: list[_Step]) -> AsyncIterator[memoryview]:
+    async def _verify(self, run: list[Step]) -> AsyncIterator[memoryview]:
         """What could not be sent as it was prepared: verified on a thread, and rebuilt where it has to be."""
         if run and self._ahead is not None:
             await asyncio.wait((self._ahead,))  # a decoder is for one thread at a time
         while run:
-            prepared = await self._prepare(run, _read)
+            prepared = await self._prepare(run, True)
             run = prepared.rest
-            for view in _verified(prepared.pieces):
+            for view in verified(prepared.pieces):
                 yield view
 
     def _forget_ahead(self) -> None:
@@ -237,9 +178,9 @@ class StripeReader:
         if self._part is not None:
             self._part.close()
 
-    def _runs(self, start: int, stop: int) -> Iterator[list[_Step]]:
+    def _runs(self, start: int, stop: int) -> Iterator[list[Step]]:
         """The steps of a range in jobs of one part each: a single one first, so that sending begins soon, then many."""
-        run: list[_Step] = []
+        run: list[Step] = []
         most = 0
         for step in self._steps(start, stop):
             if run and (step.part != run[0].part or step.stop - run[0].start > most):
@@ -250,13 +191,13 @@ class StripeReader:
         if run:
             yield run
 
-    def _steps(self, start: int, stop: int) -> Iterator[_Step]:
+    def _steps(self, start: int, stop: int) -> Iterator[Step]:
         base = 0
         for number, part in enumerate(self._copies.record.parts):
             low, high = max(start - base, 0), min(stop - base, part.stored)
             if low < high:
                 for stripe in stripes(self._copies.layout, part.stored, low, high):
-                    yield _Step(number, stripe, max(low, stripe.start), min(high, stripe.start + stripe.length))
+                    yield Step(number, stripe, max(low, stripe.start), min(high, stripe.start + stripe.length))
             base += part.stored
 
     # ---- parts and stripes -------------------------------------------------------------------------------------------
@@ -278,28 +219,17 @@ class StripeReader:
         if number == 0 and 0 < size <= min(EAGER, stripe_size(source.layout)):
             self._ready = source.read(stripe_at(source.layout, size, 0), 0, size, _NO_ROOM)
 
-    async def _prepare(self, run: list[_Step], job: _Job = _load) -> _Prepared:
+    async def _prepare(self, run: list[Step], verify: bool = False) -> _Prepared:
         """The pieces of a run, or only of its first step where something has to be rebuilt: then that takes memory."""
         if run[0].part == 0 and self._ready is not None:
-            return _Prepared(run[:1], _cut(self._ready, run[0].start, run[0].stop), run[1:])
+            return _Prepared(run[:1], cut(self._ready, run[0].start, run[0].stop), run[1:])
         part = await self._open(run[0].part)
         while True:
             source, count, room = part.decoder, len(run), _NO_ROOM
             if any(source.room(*step[1:]) for step in run):
                 count, need = 1, source.room(*run[0][1:])
                 room = await self._rooms.take(self.memory, need) if need else _NO_ROOM
-            pieces = await part.run(job, run[:count], room)
+            pieces = await part.run(read if verify else load, run[:count], room)
             # A job that was given up on the way still has that room, and may write another piece into it at any time.
             if pieces is not None and (not room or part.decoder is source):
                 return _Prepared(run[:count], pieces, run[count:])
-
-
-def _cut(views: list[memoryview], start: int, stop: int) -> list[memoryview]:
-    """The bytes [start, stop) of consecutive views."""
-    found, base = [], 0
-    for view in views:
-        low, high = max(start - base, 0), min(stop - base, len(view))
-        if low < high:
-            found.append(view[low:high])
-        base += len(view)
-    return found
