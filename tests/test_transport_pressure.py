@@ -32,6 +32,24 @@ async def test_a_slow_reader_gets_no_more_than_two_slices_ahead() -> None:
     wire.assert_clean()
 
 
+async def test_long_pieces_of_a_stream_leave_in_slices_and_no_faster_than_they_are_read() -> None:
+    data = bytes(range(256)) * 40
+    stream = Slices([data])
+
+    async def handler(request: Request) -> Response:
+        return Response(200, [], stream)
+
+    wire = Wire(App(handler), Limits(write_high=1500, slice_bytes=1000, gather_bytes=0), room=0)
+    await wire.send(GET)
+    while not stream.closed:
+        assert len(wire.unsent) < 1500 + 1000
+        await wire.read(700)
+    await wire.read(10_000)
+    assert wire.answers[0][2] == data
+    await wire.disconnect()
+    wire.assert_clean()
+
+
 async def test_a_client_that_pipelines_without_reading_is_not_read_any_further() -> None:
     async def handler(request: Request) -> Response:
         return Response(200, [], b"x" * 1000)

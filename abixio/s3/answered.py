@@ -22,6 +22,7 @@ LONGEST: Final = 2048
 """Bytes of a target that is worth it, and of the headers that matter."""
 DULL: Final = frozenset({
     "host", "user-agent", "accept", "accept-encoding", "accept-language", "connection", "cache-control", "pragma",
+    "content-length",
 })
 """Headers that change nothing in the answer to a GET or HEAD that is signed in its URL (but the host may name the bucket)."""
 SIGNING: Final = DULL | {

@@ -25,7 +25,7 @@ KEPT: Final = 4096
 LONGEST: Final = 2048
 """Bytes of a URL that is worth it: a long key and a usual signature."""
 
-PLAIN: Final = DULL | {"content-length", "content-type", "expect"}
+PLAIN: Final = DULL | {"content-type", "expect"}
 """Headers that most requests have at most, and that say nothing of who sent them."""
 
 REPEATED: Final = ("GET", "HEAD")
