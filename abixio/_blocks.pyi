@@ -17,3 +17,7 @@ def first_bad(view: Buffer, expected: Buffer, seed: int) -> int | None:
 
 def available() -> bool:
     """Whether that library exports its hash, as the published wheels do. If not, neither function above may be called."""
+
+def resident(view: Buffer) -> bool:
+    """Whether every page of that memory is there now, so that to read it waits for no disk (mincore(2)); of a map: whether it is
+    in the page cache. The kernel says yes of a file that is not the process's own and that it may not write."""

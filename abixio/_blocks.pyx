@@ -1,16 +1,24 @@
-"""One XXH3 per 64 KiB of a buffer in one call, by the hash function of the xxhash package. See _blocks.pyi."""
+"""One XXH3 per 64 KiB of a buffer in one call, by the hash function of the xxhash package; and whether a buffer is in memory.
+See _blocks.pyi."""
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint64_t, uintptr_t
 from posix.dlfcn cimport RTLD_LAZY, dlopen, dlsym
 
 from xxhash import _xxhash
+
+cdef extern from "<sys/mman.h>" nogil:
+    int mincore(void *start, size_t length, unsigned char *pages)
+
+cdef extern from "<unistd.h>" nogil:
+    int getpagesize()
 
 ctypedef uint64_t (*xxh3_t)(const void *, size_t, uint64_t) noexcept nogil
 
 cdef enum:
     SIZE = 65536
+    PAGES = 512  # asked for in one call
     KEEP_GIL = 131072  # Bytes: up to 6 us, less than a contended GIL costs.
 
 BLOCK = SIZE
@@ -96,3 +104,28 @@ cdef xxh3_t _find():
 
 
 xxh3 = _find()
+
+
+cdef bint _resident(uintptr_t start, uintptr_t stop) noexcept nogil:
+    cdef unsigned char pages[PAGES]
+    cdef uintptr_t page = getpagesize()
+    cdef uintptr_t count, each
+    start -= start % page
+    while start < stop:
+        count = min((stop - start + page - 1) // page, <uintptr_t>PAGES)
+        if mincore(<void *>start, count * page, pages) != 0:
+            return False
+        for each in range(count):
+            if not pages[each] & 1:
+                return False
+        start += count * page
+    return True
+
+
+def resident(view):
+    cdef Py_buffer data
+    PyObject_GetBuffer(view, &data, PyBUF_SIMPLE)
+    try:
+        return _resident(<uintptr_t>data.buf, <uintptr_t>data.buf + data.len)
+    finally:
+        PyBuffer_Release(&data)

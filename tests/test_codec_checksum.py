@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import mmap
 import random
 import struct
 from array import array
+from pathlib import Path
 
 import pytest
 import xxhash
 
+from abixio import _blocks
 from abixio.codec.checksum import BLOCK, NATIVE, block_count, block_seed, block_sums, check_blocks
 
 WRITE_ID = bytes(range(16))
@@ -111,3 +114,20 @@ def test_hashing_block_by_block_in_python_gives_the_same_sums(monkeypatch: pytes
 
 def test_the_package_of_the_hash_lets_itself_be_called_from_c() -> None:
     assert NATIVE, "xxhash was built without its symbols: right, but slower"
+
+
+# ---- memory ----------------------------------------------------------------------------------------------------------
+def test_bytes_of_a_map_are_there_until_the_file_is_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "mapped"
+    path.write_bytes(bytes(20 * BLOCK))
+    with path.open("r+b") as file:
+        view = memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
+        assert _blocks.resident(view)
+        file.truncate(10 * BLOCK)
+        assert not _blocks.resident(view)
+        assert _blocks.resident(view[: 10 * BLOCK])
+
+
+def test_memory_of_our_own_is_there() -> None:
+    assert _blocks.resident(b"")
+    assert all(_blocks.resident(memoryview(bytearray(50 * BLOCK))[start:]) for start in (0, 1, 4095, 4096, 50 * BLOCK - 1))

@@ -318,6 +318,8 @@ CREDENTIAL = "Credential=AKID/20240101/us-east-1/s3/aws4_request"
 @settings(max_examples=300, deadline=None)
 @example([CREDENTIAL, "SignedHeaders=host;x-amz-date", "Signature=abc123"], ", ", "AWS4-HMAC-SHA256 ")
 @example([CREDENTIAL, "SignedHeaders=host;x-amz-date", "Signature=Signature=9"], ",", "AWS4-HMAC-SHA256 ")
+@example([CREDENTIAL, "SignedHeaders=host;x-amz-date", "Signature=junk Signature=9"], ", ", "AWS4-HMAC-SHA256 ")
+@example([CREDENTIAL, "SignedHeaders=host;x-amz-date", "Signature= Signature=9"], ", ", "AWS4-HMAC-SHA256 ")
 @example(["SignedHeaders=host;x-amz-date", "Signature=abc123", CREDENTIAL], ",", "AWS4-HMAC-SHA256 ")
 @given(
     st.lists(st.sampled_from([

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from abixio.codec.checksum import BLOCK, block_seed, block_sums
 from abixio.config import KIB, MIB
-from abixio.errors import DataLost, VolumeError, VolumeUnusable
+from abixio.errors import DataLost, Overloaded, VolumeError, VolumeUnusable
 from abixio.store import decoder, openpart, reader, unverified
 from abixio.store.inline import INLINE_LIMIT
 from abixio.store.layout import STRIPE_BUFFER, stripe_size
@@ -648,7 +648,7 @@ async def test_what_rots_after_it_was_prepared_is_not_sent(n: int, ftt: int) -> 
             r.pool.bad.clear()
 
 
-async def test_what_is_not_fresh_any_more_is_verified_by_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_not_in_memory_any_more_is_verified_by_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     loop_thread = threading.get_ident()
     check, threads = unverified.check_blocks, set()
 
@@ -664,6 +664,52 @@ async def test_what_is_not_fresh_any_more_is_verified_by_a_thread(monkeypatch: p
         assert await r.get(stored, 100, size - 300) == noise(size - 300, 100)
         assert loop_thread in threads
         threads.clear()
-        monkeypatch.setattr(unverified, "FRESH", -1.0)
+        monkeypatch.setattr(unverified, "resident", lambda view: False)
         assert await r.get(stored, 100, size - 300) == noise(size - 300, 100)
         assert loop_thread not in threads
+
+
+@pytest.mark.parametrize("full_of_maps", [False, True])
+async def test_a_part_is_read_again_that_was_left_for_the_next_one(monkeypatch: pytest.MonkeyPatch, full_of_maps: bool) -> None:
+    async with rig(4) as r:
+        size = 4 * stripe_size(r.layout(1))
+        received = [await r.receive(noise(size, size * at), 1, number=at + 1, allow_inline=False) for at in range(3)]
+        stored = await r.commit(received)
+        opened = await open_reader(r.pool, stored.record, stored.rows)
+        got, piece = bytearray(), memoryview(b"")
+        try:
+            async for piece in opened.stream(0, 3 * size):
+                got += piece
+                if len(got) == size // 4 or (len(got) == size // 2 and not full_of_maps):
+                    await asyncio.wait({opened._ahead})  # type: ignore[attr-defined]
+                if len(got) == size // (4 if full_of_maps else 2):  # while or after the next part is opened
+                    monkeypatch.setattr(unverified, "resident", lambda view: False)
+                    if full_of_maps:
+                        monkeypatch.setattr(r.pool.maps, "take", no_more)
+            assert not full_of_maps
+            assert got == noise(3 * size)
+        except Overloaded:
+            assert full_of_maps
+        finally:
+            monkeypatch.undo()
+            del piece
+            await opened.aclose()
+
+
+def no_more(maps: int) -> None:
+    raise Overloaded("too many parts are open")
+
+
+async def test_a_stream_of_a_reader_that_was_closed_opens_nothing_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with rig(4) as r:
+        full = stripe_size(r.layout(1))
+        stored = await r.put(noise(9 * full), 1)
+        opened = await open_reader(r.pool, stored.record, stored.rows)
+        stream = aiter(opened.stream(0, 9 * full))
+        got = 0
+        while got < 2 * full:
+            got += len(await anext(stream))
+        monkeypatch.setattr(unverified, "resident", lambda view: False)
+        await opened.aclose()
+        with pytest.raises(asyncio.CancelledError):
+            await anext(stream)

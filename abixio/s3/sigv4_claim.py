@@ -114,7 +114,7 @@ def _claim_of_header(request: Request, header: str, region: str | None, now: flo
 def _read(header: str, region: str | None) -> tuple[str, str, str, tuple[str, ...], str]:
     """As `_read_header`, with what stands before the signature remembered where nothing comes behind it."""
     before, _, signature = header.rpartition(_SIGNATURE)
-    if signature.isalnum() and before.startswith(_FRONT) and before.endswith((",", " ")):
+    if signature.isalnum() and before.startswith(_FRONT) and before.rstrip().endswith(","):
         return *_read_front(before, region), signature
     return _read_header(header, region)
 

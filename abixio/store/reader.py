@@ -203,10 +203,13 @@ class StripeReader:
     # ---- parts and stripes -------------------------------------------------------------------------------------------
     async def _open(self, number: int) -> OpenPart:
         """A part, its shards open."""
+        if self._closed:
+            raise asyncio.CancelledError
         if self._part is not None and self._number == number:
             return self._part
         if self._part is not None:
             self._part.close()
+            self._part = None
         part = self._part = OpenPart(self._pool, self._copies, self._copies.record.parts[number])
         self._number = number
         await part.run(self._begin, number)

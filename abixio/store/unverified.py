@@ -1,29 +1,28 @@
 """Bytes of a shard that are in memory, and verified piece by piece right before they are sent.
 
 What was verified a moment ago is in the processor's cache when the kernel copies it to the socket; what was verified 16 MiB ago
-is fetched from memory once more. Only bytes that were just populated are treated so: whoever verifies touches them.
+is fetched from memory once more. Whoever verifies touches the bytes, and must not meet a page that has to be read again: that
+would wait for the disk, and be a signal where the disk fails. So the kernel is asked first whether all of a slice is there still.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Final
 
+from abixio._blocks import resident
 from abixio.codec.checksum import BLOCK, block_count, check_blocks
 from abixio.config import KIB
 from abixio.volume.interface import Shard
 
 SLICE: Final = 512 * KIB
 """Verified and sent at a time: 30 us of the event loop, and no more than a second-level cache holds."""
-FRESH: Final = 1.0
-"""Seconds for which what was populated is taken to be in memory still. A client that reads slowly lets it grow older."""
 
 
 class Unverified:
     """A run of bytes of one shard, with the checksums of its blocks. It stays valid when the shard is closed."""
 
-    __slots__ = ("_data", "_seed", "_skip", "_stop", "_sums", "_until")
+    __slots__ = ("_data", "_seed", "_skip", "_stop", "_sums")
 
     def __init__(self, shard: Shard, seed: int, offset: int, length: int) -> None:
         """Those of `shard`, which were populated just now with all blocks that they touch; `seed` is that of the shard."""
@@ -33,17 +32,19 @@ class Unverified:
         self._seed = seed + first
         self._skip = offset - first * BLOCK
         self._stop = self._skip + length
-        self._until = time.monotonic() + FRESH
 
     def __len__(self) -> int:
         return self._stop - self._skip
 
     def verified(self) -> Iterator[memoryview]:
-        """Slices of it, each verified when it is asked for. It ends before one that is not good, or not fresh any more."""
+        """Slices of it, each verified when it is asked for. It ends before one that is not good, or not in memory any more."""
         low = self._skip
-        while low < self._stop and time.monotonic() < self._until:
+        while low < self._stop:
             high = min((low // SLICE + 1) * SLICE, self._stop)
-            if check_blocks(self._data, self._sums, self._seed, low // BLOCK, block_count(high)) is not None:
+            first, last = low // BLOCK, block_count(high)
+            if not resident(self._data[first * BLOCK : last * BLOCK]):
+                return
+            if check_blocks(self._data, self._sums, self._seed, first, last) is not None:
                 return
             yield self._data[low:high]
             low = high
