@@ -28,6 +28,10 @@ NATIVE: Final = _blocks.available() and sys.byteorder == "little"
 0.3 ms per 4 MiB the event loop has to wait."""
 
 
+resident: Final = _blocks.resident
+"""Whether all pages of a buffer are in memory, so that to check it waits for no disk."""
+
+
 def block_seed(write_id: bytes, part: int, slot: int) -> int:
     """The seed of the shard that this write put on this slot."""
     if len(write_id) != 16:

@@ -15,6 +15,9 @@ from abixio import _sign
 from abixio.config import MAX_KEY_BYTES
 from abixio.s3.errors import S3Error
 
+REMEMBERED: Final = 1024
+"""Targets without a query kept taken apart, of a KiB each at most: objects that are read again and again."""
+LONGEST: Final = 256
 _WIDEST: Final = 4
 """Bytes of a character in UTF-8 at most."""
 
@@ -52,7 +55,11 @@ class Target:
 def parse_target(target: bytes, hosted: str = "") -> Target:
     """`hosted`: the bucket that the Host header named, so that all of the path is a key. InvalidURI when an escape is broken
     or what is escaped is not UTF-8; InvalidBucketName for a key without a bucket; InvalidArgument when a parameter has two
-    values."""
+    values. Not to be changed: the next request for it may get the same one."""
+    return _parse(target, hosted) if b"?" in target or len(target) > LONGEST else _remembered(target, hosted)
+
+
+def _parse(target: bytes, hosted: str) -> Target:
     path, _, query = target.partition(b"?")
     if not path.startswith(b"/"):
         raise _invalid(target)
@@ -66,6 +73,9 @@ def parse_target(target: bytes, hosted: str = "") -> Target:
     if len(params) < len(pairs):
         _check_repeated(pairs)
     return Target(path, query, bucket, key, params, hosted)
+
+
+_remembered = lru_cache(maxsize=REMEMBERED)(_parse)
 
 
 def _check_repeated(pairs: list[tuple[str, str]]) -> None:

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from abixio._blocks import resident
-from abixio.codec.checksum import BLOCK, block_count, check_blocks
+from abixio.codec.checksum import BLOCK, block_count, check_blocks, resident
 from abixio.config import KIB
 from abixio.volume.interface import Shard
 
