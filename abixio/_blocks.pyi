@@ -21,3 +21,7 @@ def available() -> bool:
 def resident(view: Buffer) -> bool:
     """Whether every page of that memory is there now, so that to read it waits for no disk (mincore(2)); of a map: whether it is
     in the page cache. The kernel says yes of a file that is not the process's own and that it may not write."""
+
+def populated(view: Buffer) -> bool:
+    """Whether it is there, and can be read without a signal: of a page behind the end of a file that was cut off, or of one whose
+    memory is broken, the kernel may still say that it is there, but it does not map it (MADV_POPULATE_READ, since Linux 5.14)."""

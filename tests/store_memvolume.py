@@ -351,7 +351,7 @@ class MemVolume:
         self.hook("barrier")
 
     # ---- shards ----
-    def create_shard(self, write_id: bytes, repair: bool = False) -> ShardWriter:
+    def create_shard(self, write_id: bytes, repair: bool = False, expected: int = 0) -> ShardWriter:
         self.hook("create_shard")
         return MemWriter(self, write_id)
 
@@ -365,9 +365,11 @@ class MemVolume:
         room[:] = stored.data
         return MemShard(self, stored, room)
 
-    def open_shard(self, write_id: bytes) -> Shard:
-        self.hook("open_shard")
+    def open_shard(self, write_id: bytes, wait: bool = True) -> Shard:
         stored = self.shards.get(write_id)
+        if not wait and (not self.peeks or self.cold or stored is None or stored.bad_sectors):
+            raise WouldBlock("a disk has to be asked")
+        self.hook("open_shard")
         if stored is None:
             raise ShardMissing(write_id.hex())
         if stored.torn:

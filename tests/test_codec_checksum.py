@@ -6,6 +6,7 @@ import mmap
 import random
 import struct
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import xxhash
 
 from abixio import _blocks
 from abixio.codec.checksum import BLOCK, NATIVE, block_count, block_seed, block_sums, check_blocks
+from abixio.message import Buffer
 
 WRITE_ID = bytes(range(16))
 SEED = block_seed(WRITE_ID, 1, 0)
@@ -128,6 +130,21 @@ def test_bytes_of_a_map_are_there_until_the_file_is_cut_off(tmp_path: Path) -> N
         assert _blocks.resident(view[: 10 * BLOCK])
 
 
-def test_memory_of_our_own_is_there() -> None:
-    assert _blocks.resident(b"")
-    assert all(_blocks.resident(memoryview(bytearray(50 * BLOCK))[start:]) for start in (0, 1, 4095, 4096, 50 * BLOCK - 1))
+@pytest.mark.parametrize("ask", [_blocks.resident, _blocks.populated])
+def test_memory_of_our_own_is_there(ask: Callable[[Buffer], bool]) -> None:
+    assert ask(b"")
+    assert all(ask(memoryview(bytearray(50 * BLOCK))[start:]) for start in (0, 1, 4095, 4096, 50 * BLOCK - 1))
+
+
+def test_a_file_that_is_cut_off_while_it_was_not_written_to_the_disk_yet_ends_nobody(tmp_path: Path) -> None:
+    """Of such pages the kernel may say that they are there, and to read them is a signal."""
+    path = tmp_path / "mapped"
+    for size in (5 * BLOCK, 10 * BLOCK + 5000):
+        path.write_bytes(bytes(64 * BLOCK))
+        with path.open("r+b") as file:
+            view = memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
+            assert _blocks.populated(view)
+            file.truncate(size)
+            assert not _blocks.populated(view)
+            assert not _blocks.populated(view[-BLOCK:])
+            assert _blocks.populated(view[:size])

@@ -25,6 +25,12 @@ from tests.store_memvolume import MemVolume, StoredShard
 from tests.store_rig import FILE, Rig, Stored, noise, pools, rig
 
 
+def forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on the kernel says that nothing is in memory."""
+    for ask in ("resident", "populated"):
+        monkeypatch.setattr(unverified, ask, lambda view: False)
+
+
 def shard(r: Rig, stored: Stored, slot: int) -> StoredShard:
     found: StoredShard = r.volumes[slot].shards[stored.record.parts[0].write_id]
     return found
@@ -411,7 +417,8 @@ async def test_a_stream_that_is_left_early_lets_go_of_everything() -> None:
             await r.settled()
 
 
-async def test_a_reader_is_closed_at_once_and_its_shards_when_the_thread_is_done() -> None:
+async def test_a_reader_is_closed_at_once_and_its_shards_when_the_thread_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    forget(monkeypatch)
     async with rig(1) as r:
         stored = await r.put(noise(FILE), 0)
         hung = Hung(r.volumes[0], "populate")
@@ -601,11 +608,129 @@ async def test_a_stream_is_prepared_in_long_jobs_unless_that_takes_memory(monkey
         monkeypatch.setattr(reader, "AHEAD", 4 * full)
         stored = await r.put(noise(20 * full), 1)
         assert await r.get(stored) == noise(20 * full)
-        assert runs == [1, 4, 4, 4, 4, 3]
+        assert runs == [4, 4, 4, 4, 3]  # the first stripe was in memory
         runs.clear()
         r.lose(stored.record.layout.slots[0])  # type: ignore[union-attr]
         assert await r.get(stored) == noise(20 * full)
         assert runs == 20 * [1]
+
+
+@pytest.fixture
+def jobs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the jobs that readers gave to threads."""
+    found: list[str] = []
+    run = openpart.OpenPart.run
+
+    def noted(own: openpart.OpenPart, job: Any, *args: Any) -> Any:
+        found.append(job.__name__)
+        return run(own, job, *args)
+
+    monkeypatch.setattr(openpart.OpenPart, "run", noted)
+    return found
+
+
+@pytest.mark.parametrize(("n", "ftt"), [(1, 0), (2, 1), (4, 1), (6, 2)])
+async def test_a_file_in_memory_is_begun_without_a_thread(n: int, ftt: int, jobs: list[str]) -> None:
+    async with rig(n) as r:
+        r.chunk = MIB
+        full = stripe_size(peeking(r).layout(ftt))
+        stored = await r.put(noise(full), ftt)
+        assert await r.get(stored) == noise(full)
+        assert await r.get(stored, 7, full - 9) == noise(full - 9, 7)
+        assert not jobs
+        parity = stored.record.layout.slots[n - ftt :]  # type: ignore[union-attr]
+        assert not any("open_shard" in r.volumes[slot].calls for slot in parity if n > 2)
+        longer = await r.put(noise(2 * full + 5), ftt)
+        assert await r.get(longer) == noise(2 * full + 5)
+        assert jobs == ["load"]
+
+
+@pytest.mark.parametrize("harm", [bit_flipped, footer_torn, sums_of_another_slot, shard_gone, cut_short])
+async def test_a_file_in_memory_that_is_not_good_is_made_good_and_reported(
+    harm: Callable[[Rig, Stored, int], None], jobs: list[str]
+) -> None:
+    async with rig(4) as r:
+        stored = await peeking(r).put(noise(FILE), 1)
+        slot = stored.record.layout.slots[1]  # type: ignore[union-attr]
+        harm(r, stored, slot)
+        assert await r.get(stored) == noise(FILE)
+        assert reported(r) == {slot}
+        assert jobs
+        await r.settled()
+
+
+async def test_a_file_on_a_slow_volume_or_one_not_in_memory_is_left_to_a_thread(jobs: list[str]) -> None:
+    async with rig(3) as r:
+        stored = await peeking(r).put(noise(FILE), 1)
+        r.volumes[stored.record.layout.slots[1]].cold = True  # type: ignore[union-attr]
+        assert await r.get(stored) == noise(FILE)
+        assert jobs.pop(0) == "_begin"
+        r.volumes[stored.record.layout.slots[1]].cold = False  # type: ignore[union-attr]
+        slow = r.pool.lanes[stored.record.layout.slots[0]]  # type: ignore[union-attr]
+        slow.well = False  # type: ignore[union-attr]
+        jobs.clear()
+        assert await r.get(stored) == noise(FILE)
+        assert jobs[0] == "read"  # its pieces are rebuilt
+        slow.well = True  # type: ignore[union-attr]
+
+
+async def test_what_is_not_in_memory_any_more_when_a_stream_begins_is_left_to_a_thread(
+    jobs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with rig(3) as r:
+        stored = await peeking(r).put(noise(FILE), 1)
+        one = await open_reader(r.pool, stored.record, stored.rows)
+        assert not jobs
+        forget(monkeypatch)
+        assert b"".join([bytes(piece) async for piece in one.stream(0, FILE)]) == noise(FILE)
+        assert jobs[0] == "read"
+        await one.aclose()
+
+
+async def test_what_is_rotten_at_once_is_made_good_before_anything_is_fetched_ahead(jobs: list[str]) -> None:
+    async with rig(4) as r:
+        stored = await peeking(r).put(noise(FILE), 1)
+        bit_flipped(r, stored, stored.record.layout.slots[0])  # type: ignore[union-attr]
+        one = await open_reader(r.pool, stored.record, stored.rows)
+        stream = one.stream(0, FILE)
+        first = bytes(await anext(stream))  # type: ignore[arg-type]
+        assert first == noise(FILE)[: len(first)]
+        assert jobs[0] == "read"
+        await stream.aclose()  # type: ignore[attr-defined]
+        await one.aclose()
+        await r.settled()
+
+
+@pytest.mark.parametrize("lost", [2, 3, 4])
+async def test_too_few_volumes_are_known_when_a_file_in_memory_is_opened(lost: int) -> None:
+    async with rig(4) as r:
+        stored = await peeking(r).put(noise(FILE), 1)
+        for slot in stored.record.layout.slots[:lost]:  # type: ignore[union-attr]
+            r.lose(slot)
+        with pytest.raises(DataLost):
+            await open_reader(r.pool, stored.record, stored.rows)
+
+
+async def test_a_decoder_that_a_thread_still_uses_is_not_touched_by_the_next_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with rig(1) as r:
+        stored = await peeking(r).put(noise(FILE), 0)
+        one = await open_reader(r.pool, stored.record, stored.rows)
+        hung = Hung(r.volumes[0], "populate")
+        with monkeypatch.context() as patched:
+            forget(patched)
+            left = asyncio.create_task(anext(one.stream(0, FILE)))  # type: ignore[arg-type]
+            await asyncio.to_thread(hung.entered.wait)
+            left.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await left
+        stream = one.stream(0, FILE)
+        first = asyncio.create_task(anext(stream))  # type: ignore[arg-type]
+        await asyncio.sleep(0.05)
+        assert not first.done()
+        hung.go.set()
+        assert bytes(await first) + b"".join([bytes(piece) async for piece in stream]) == noise(FILE)
+        await one.aclose()
+        await r.settled()
 
 
 # ---- verified when it is sent ----------------------------------------------------------------------------------------
@@ -664,7 +789,7 @@ async def test_what_is_not_in_memory_any_more_is_verified_by_a_thread(monkeypatc
         assert await r.get(stored, 100, size - 300) == noise(size - 300, 100)
         assert loop_thread in threads
         threads.clear()
-        monkeypatch.setattr(unverified, "resident", lambda view: False)
+        forget(monkeypatch)
         assert await r.get(stored, 100, size - 300) == noise(size - 300, 100)
         assert loop_thread not in threads
 
@@ -683,7 +808,7 @@ async def test_a_part_is_read_again_that_was_left_for_the_next_one(monkeypatch: 
                 if len(got) == size // 4 or (len(got) == size // 2 and not full_of_maps):
                     await asyncio.wait({opened._ahead})  # type: ignore[attr-defined]
                 if len(got) == size // (4 if full_of_maps else 2):  # while or after the next part is opened
-                    monkeypatch.setattr(unverified, "resident", lambda view: False)
+                    forget(monkeypatch)
                     if full_of_maps:
                         monkeypatch.setattr(r.pool.maps, "take", no_more)
             assert not full_of_maps
@@ -709,7 +834,7 @@ async def test_a_stream_of_a_reader_that_was_closed_opens_nothing_again(monkeypa
         got = 0
         while got < 2 * full:
             got += len(await anext(stream))
-        monkeypatch.setattr(unverified, "resident", lambda view: False)
+        forget(monkeypatch)
         await opened.aclose()
         with pytest.raises(asyncio.CancelledError):
             await anext(stream)

@@ -33,6 +33,7 @@ from abixio.store.encoder import Cut, Encoder
 from abixio.store.inline import INLINE_LIMIT
 from abixio.store.layout import STRIPE_BUFFER, stripe_size, stripes
 from abixio.store.record import Layout
+from abixio.store.types import Seal
 from abixio.store.upload import EtagMode, receive
 from abixio.volume.interface import ShardWriter
 from tests.store_memvolume import MemVolume
@@ -186,8 +187,8 @@ def spy(volume: MemVolume, look: Callable[[Sequence[Buffer]], None]) -> None:
     """Call back with what is written."""
     make = volume.create_shard
 
-    def create_shard(write_id: bytes, repair: bool = False) -> ShardWriter:
-        writer = make(write_id, repair)
+    def create_shard(write_id: bytes, repair: bool = False, expected: int = 0) -> ShardWriter:
+        writer = make(write_id, repair, expected)
         write = writer.write
 
         def spied(buffers: Sequence[Buffer]) -> None:
@@ -198,6 +199,33 @@ def spy(volume: MemVolume, look: Callable[[Sequence[Buffer]], None]) -> None:
         return writer
 
     volume.create_shard = create_shard  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(("n", "ftt"), [(1, 0), (4, 1), (5, 2)])
+@pytest.mark.parametrize("size", [INLINE_LIMIT * 5 + 1, MIB, 9 * MIB + 12345])
+@pytest.mark.parametrize("sealed", [False, True])
+async def test_volumes_are_told_how_long_a_shard_will_be_where_that_is_known(n: int, ftt: int, size: int, sealed: bool) -> None:
+    seal = Seal(b"\x01" * 32, {}, False) if sealed else None
+    for source in (BytesSource(noise(size)), BytesSource(noise(size), None)):
+        async with rig(n) as r:
+            told = [expectations(volume) for volume in r.volumes]
+            received = await receive(r.pool, r.layout(ftt), 1, source, "auto", False, seal=seal)
+            await received.finish(b"")
+            for slot, volume in enumerate(r.volumes):
+                length = len(volume.shards[received.part.write_id].data)
+                assert told[slot] == [length if source.length is not None else 0]
+
+
+def expectations(volume: MemVolume) -> list[int]:
+    found: list[int] = []
+    make = volume.create_shard
+
+    def create_shard(write_id: bytes, repair: bool = False, expected: int = 0) -> ShardWriter:
+        found.append(expected)
+        return make(write_id, repair, expected)
+
+    volume.create_shard = create_shard  # type: ignore[method-assign]
+    return found
 
 
 async def test_at_most_three_stripes_are_in_memory() -> None:
@@ -223,8 +251,8 @@ def slow(volume: MemVolume, operation: str, seconds: float) -> None:
 class Sink(MemVolume):
     """Forgets what is written."""
 
-    def create_shard(self, write_id: bytes, repair: bool = False) -> ShardWriter:
-        writer = super().create_shard(write_id, repair)
+    def create_shard(self, write_id: bytes, repair: bool = False, expected: int = 0) -> ShardWriter:
+        writer = super().create_shard(write_id, repair, expected)
         writer.write = lambda buffers: None  # type: ignore[method-assign]
         return writer
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -289,6 +291,58 @@ def test_what_is_not_in_memory_is_not_waited_for(plain: LocalVolume) -> None:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     with pytest.raises(WouldBlock):
         plain.peek_shard(NAME, memoryview(bytearray(200_000)))
+
+
+@pytest.mark.parametrize("size", [1, 65536, 40 << 20])
+def test_a_shard_in_the_page_cache_is_opened_without_waiting(plain: LocalVolume, size: int) -> None:
+    data = os.urandom(1 << 20) * (size >> 20) or os.urandom(size)
+    store_shard(plain, NAME, data, b"record")
+    shard = plain.open_shard(NAME, False)
+    assert shard.view == data
+    assert (shard.blake3, shard.record) == (blake3(data).digest(), b"record")
+    assert shard.checksums.tobytes() == checksums(data)
+    shard.close()
+
+
+def test_a_footer_that_is_not_in_memory_is_not_waited_for(plain: LocalVolume) -> None:
+    with pytest.raises(WouldBlock):
+        plain.open_shard(NAME, False)
+    store_shard(plain, NAME, os.urandom(4 << 20))
+    with path_of(plain).open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    with pytest.raises(WouldBlock):
+        plain.open_shard(NAME, False)
+    plain.open_shard(NAME).close()
+    plain.open_shard(NAME, False).close()
+
+
+def test_a_torn_footer_is_found_without_waiting(plain: LocalVolume) -> None:
+    store_shard(plain, NAME, os.urandom(65536), b"some record")
+    good = path_of(plain).read_bytes()
+    for torn in (good[:-1], good[:-20] + bytes(20), good[: len(good) // 2], b""):
+        path_of(plain).write_bytes(torn)
+        with pytest.raises(ShardCorrupt):
+            plain.open_shard(NAME, False)
+
+
+def test_a_file_of_another_user_is_left_to_who_may_wait() -> None:
+    """Of it the kernel says that all is in memory."""
+    code = """
+import os
+from abixio.volume.files import Files
+files, shell = Files(), "/bin/sh"
+files.close(files.open(shell))
+if os.getuid() == 0:
+    files.close(files.open_now(shell))
+    os.setuid(65534)
+try:
+    files.open_now(shell)
+except BlockingIOError as error:
+    print(error)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "not permitted" in found.stdout
 
 
 def test_a_record_too_long_for_the_first_look_is_left_to_who_may_wait(plain: LocalVolume) -> None:

@@ -66,7 +66,7 @@ class FaultyFiles(Files):
         self._call("pread", length)
         return super().pread(fd, length, offset)
 
-    def read_now(self, path: str, buffers: Sequence[bytearray | memoryview]) -> int:
+    def open_now(self, path: str) -> int:
         raise BlockingIOError(errno.EAGAIN, "files are opened here, so that it can fail", path)
 
     def read_uncached(self, path: str) -> None:
@@ -78,6 +78,10 @@ class FaultyFiles(Files):
         if self.most is not None:
             return os.write(fd, memoryview(buffers[0])[: self.most])
         return super().writev(fd, buffers)
+
+    def allocate(self, fd: int, offset: int, length: int) -> bool:
+        self._call("allocate", (offset, length))
+        return super().allocate(fd, offset, length)
 
     def fdatasync(self, fd: int) -> None:
         self._call("fdatasync", fd)

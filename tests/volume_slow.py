@@ -76,7 +76,7 @@ class SlowFiles(Files):
         self.sleeper.nap()
         return super().pread(fd, length, offset)
 
-    def read_now(self, path: str, buffers: Sequence[bytearray | memoryview]) -> int:
+    def open_now(self, path: str) -> int:
         raise BlockingIOError(errno.EAGAIN, "nothing of a slow disk is in memory", path)
 
     def read_uncached(self, path: str) -> None:
@@ -86,6 +86,10 @@ class SlowFiles(Files):
     def writev(self, fd: int, buffers: Sequence[Buffer]) -> int:
         self.sleeper.nap()
         return super().writev(fd, buffers)
+
+    def allocate(self, fd: int, offset: int, length: int) -> bool:
+        self.sleeper.nap()
+        return super().allocate(fd, offset, length)
 
     def fdatasync(self, fd: int) -> None:
         self.sleeper.nap()

@@ -29,7 +29,9 @@ NATIVE: Final = _blocks.available() and sys.byteorder == "little"
 
 
 resident: Final = _blocks.resident
-"""Whether all pages of a buffer are in memory, so that to check it waits for no disk."""
+"""Whether all pages of a buffer are in memory."""
+populated: Final = _blocks.populated
+"""The same, and they are mapped: to check the buffer waits for no disk and ends in no signal."""
 
 
 def block_seed(write_id: bytes, part: int, slot: int) -> int:

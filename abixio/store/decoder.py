@@ -50,6 +50,14 @@ class Decoder:
                 return
         self._lost(f"{len(self._shards)} of {self.layout.k} shards can be opened")
 
+    def first(self) -> list[int]:
+        """The shards that `open` asks first: as many as it takes, if all are good."""
+        return [index for index, _ in zip(self._order(), range(self.layout.k), strict=False)]
+
+    def adopt(self, index: int, shard: Shard) -> None:
+        """One that was opened elsewhere. ShardCorrupt, and it is closed, when it is not as long as it should be."""
+        self._shards[index] = self._fitting(index, shard)
+
     def close(self) -> None:
         """Let go of the shards; slices that somebody holds stay valid."""
         for shard in self._shards.values():
@@ -109,6 +117,16 @@ class Decoder:
                 return None
             found.append(Unverified(shard, self._seed(index), offset, length))
         return found
+
+    def resident(self, stripe: Stripe, start: int, stop: int) -> list[Unverified] | None:
+        """As `load`, on the event loop: None also where a shard is not open yet, or not all of the bytes are in memory."""
+        found: list[Unverified] = []
+        for index, offset, length in self._pieces(stripe, start, stop):
+            shard = self._shards.get(index) if self._hopeful(index) else None
+            if shard is None:
+                return None
+            found.append(Unverified(shard, self._seed(index), offset, length))
+        return found if all(piece.resident for piece in found) else None
 
     def _pieces(self, stripe: Stripe, start: int, stop: int) -> Iterator[Piece]:
         """Where those bytes of the part lie, as long as all is well."""
@@ -173,12 +191,7 @@ class Decoder:
             return shard
         self.asking = (index, time.monotonic())
         try:
-            shard = self._openers[index]()
-            size = shard_size(self.layout, index, self.part.stored)
-            length, blocks = len(shard.view), len(shard.checksums)
-            if length != size or blocks != block_count(size):
-                shard.close()
-                raise ShardCorrupt(f"a shard of {length} bytes should have {size}")
+            shard = self._fitting(index, self._openers[index]())
         except VolumeError as error:
             self._openers.pop(index)
             if isinstance(error, ShardMissing | ShardCorrupt):
@@ -188,6 +201,14 @@ class Decoder:
         finally:
             self.asking = None
         self._shards[index] = shard
+        return shard
+
+    def _fitting(self, index: int, shard: Shard) -> Shard:
+        size = shard_size(self.layout, index, self.part.stored)
+        length, blocks = len(shard.view), len(shard.checksums)
+        if length != size or blocks != block_count(size):
+            shard.close()
+            raise ShardCorrupt(f"a shard of {length} bytes should have {size}")
         return shard
 
     def _good(self, index: int, offset: int, length: int) -> memoryview | None:

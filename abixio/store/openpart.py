@@ -64,6 +64,11 @@ class OpenPart:
                 finally:
                     del running  # or an error and this frame keep each other, and all memory lent to the job, alive
 
+    @property
+    def idle(self) -> bool:
+        """No thread uses the decoder."""
+        return self._running is None
+
     def _job(self, job: Callable[Concatenate[Decoder, P], T], source: Decoder, *args: P.args, **kwargs: P.kwargs) -> T:
         """On the thread. A disk that began to hang while this job waited for its turn need not take this thread too."""
         lanes = [self._pool.lanes[slot] for slot in self._copies.layout.slots]

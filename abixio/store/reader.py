@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import cached_property
+from itertools import chain
 from typing import Final, NamedTuple, Protocol
 
 from abixio.config import KIB, MIB
@@ -22,8 +23,8 @@ from abixio.store.layout import stripe_at, stripe_size, stripes
 from abixio.store.openpart import OpenPart
 from abixio.store.pool import Pool
 from abixio.store.record import Record
-from abixio.store.sources import Copies, at_hand, peek, whole
-from abixio.store.steps import Pieces, Step, behind, cut, load, read, verified
+from abixio.store.sources import Copies, at_hand, open_now, peek, whole
+from abixio.store.steps import Step, behind, cut, load, read, resident, verified
 from abixio.store.types import ObjectInfo, Reader, info_of
 from abixio.volume.interface import Row
 
@@ -100,8 +101,8 @@ class BytesReader:
 
 class _Prepared(NamedTuple):
     steps: list[Step]
-    pieces: Pieces
-    """What those steps are made of, in order."""
+    views: Iterator[memoryview]
+    """Good slices of them, in order, up to the first bytes that are not good as they are."""
     rest: list[Step]
     """Steps of the run that were left for another job."""
 
@@ -137,11 +138,11 @@ class StripeReader:
         try:
             while run:
                 # Until the first slice is out, an error can still become an answer.
-                prepared = await (self._prepare(run, True) if self._ahead is None else self._ahead)
+                prepared = self._resident(run) or await (self._prepare(run, True) if self._ahead is None else self._ahead)
                 run = prepared.rest or next(runs, None)
                 self._ahead = self._pool.loop.create_task(self._prepare(run)) if run else None
                 sent = 0
-                for view in verified(prepared.pieces):
+                for view in prepared.views:
                     sent += len(view)
                     yield view
                 async for view in self._verify(behind(prepared.steps, sent)):
@@ -156,7 +157,7 @@ class StripeReader:
         while run:
             prepared = await self._prepare(run, True)
             run = prepared.rest
-            for view in verified(prepared.pieces):
+            for view in prepared.views:
                 yield view
 
     def _forget_ahead(self) -> None:
@@ -212,20 +213,32 @@ class StripeReader:
             self._part = None
         part = self._part = OpenPart(self._pool, self._copies, self._copies.record.parts[number])
         self._number = number
-        await part.run(self._begin, number)
+        eager = number == 0 and 0 < part.decoder.part.stored <= min(EAGER, stripe_size(self._copies.layout))
+        if eager or not open_now(self._pool, self._copies, part.decoder):
+            await part.run(self._begin, eager)
         return part
 
-    def _begin(self, source: Decoder, number: int) -> None:
+    def _begin(self, source: Decoder, eager: bool) -> None:
         """On a thread: open a part's shards and, of a small first part, prepare all."""
         source.open()
         size = source.part.stored
-        if number == 0 and 0 < size <= min(EAGER, stripe_size(source.layout)):
+        if eager:
             self._ready = source.read(stripe_at(source.layout, size, 0), 0, size, _NO_ROOM)
+
+    def _resident(self, run: list[Step]) -> _Prepared | None:
+        """The first run of a stream, where no thread is needed for it: all is in memory, and the first slice is good."""
+        part = self._part
+        if self._closed or self._ahead is not None or part is None or not part.idle or self._number != run[0].part:
+            return None
+        pieces = None if self._ready is not None else resident(part.decoder, run)
+        views = verified(pieces or ())
+        first = next(views, None)
+        return None if first is None else _Prepared(run, chain((first,), views), [])
 
     async def _prepare(self, run: list[Step], verify: bool = False) -> _Prepared:
         """The pieces of a run, or only of its first step where something has to be rebuilt: then that takes memory."""
         if run[0].part == 0 and self._ready is not None:
-            return _Prepared(run[:1], cut(self._ready, run[0].start, run[0].stop), run[1:])
+            return _Prepared(run[:1], iter(cut(self._ready, run[0].start, run[0].stop)), run[1:])
         part = await self._open(run[0].part)
         while True:
             source, count, room = part.decoder, len(run), _NO_ROOM
@@ -235,4 +248,4 @@ class StripeReader:
             pieces = await part.run(read if verify else load, run[:count], room)
             # A job that was given up on the way still has that room, and may write another piece into it at any time.
             if pieces is not None and (not room or part.decoder is source):
-                return _Prepared(run[:count], pieces, run[count:])
+                return _Prepared(run[:count], verified(pieces), run[count:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 from blake3 import blake3
@@ -126,7 +127,9 @@ async def _rebuilt(source: OpenPart, memory: Loan, stripe: Stripe, index: int, l
 async def _file(pool: Pool, copies: Copies, source: OpenPart, index: int, lane: Lane) -> None:
     """A whole file, or none."""
     try:
-        shards = ShardSet({index: lane}, 1, source.decoder.part.write_id, pool.loop, repair=True)
+        part = source.decoder.part
+        sizes = partial(shard_size, copies.layout, size=part.stored)
+        shards = ShardSet({index: lane}, 1, part.write_id, pool.loop, repair=True, expected=sizes)
         try:
             await _write(pool, copies, source, shards, index)
         except BaseException as error:

@@ -64,11 +64,12 @@ class _Call:
 class _Shard:
     """One lane's side of the upload. The fields of the second group are touched on the lane's thread only."""
 
-    __slots__ = ("error", "finished", "lane", "pending", "repair", "size", "writer")
+    __slots__ = ("error", "expected", "finished", "lane", "pending", "repair", "size", "writer")
 
-    def __init__(self, lane: Lane, repair: bool) -> None:
+    def __init__(self, lane: Lane, repair: bool, expected: int) -> None:
         self.lane = lane
         self.repair = repair
+        self.expected = expected
         self.error: Exception | None = None
         self.pending: deque[_Call] = deque()
         self.size = 0
@@ -78,7 +79,7 @@ class _Shard:
 
     def opened(self, write_id: bytes) -> ShardWriter:
         if self.writer is None:
-            self.writer = self.lane.volume.create_shard(write_id, self.repair)
+            self.writer = self.lane.volume.create_shard(write_id, self.repair, self.expected)
         return self.writer
 
     def write(self, write_id: bytes, piece: memoryview) -> None:
@@ -101,11 +102,11 @@ class ShardSet:
 
     def __init__(
         self, lanes: Mapping[int, Lane], least: int, write_id: bytes, loop: asyncio.AbstractEventLoop, enough: int | None = None,
-        repair: bool = False,
+        repair: bool = False, expected: Callable[[int], int] = lambda index: 0,
     ) -> None:
         """Unavailable when there are fewer than `least` lanes; the same error later, when fewer are left. With `enough` of them
-        slow ones are not waited for; None: they are. `repair`: as `Volume.create_shard` says."""
-        self._shards = {index: _Shard(lane, repair) for index, lane in lanes.items()}
+        slow ones are not waited for; None: they are. `repair`, and `expected` of a shard index: as `Volume.create_shard` says."""
+        self._shards = {index: _Shard(lane, repair, expected(index)) for index, lane in lanes.items()}
         self._least = least
         self._enough = len(lanes) if enough is None else enough
         self._write_id = write_id

@@ -133,6 +133,28 @@ def peek(pool: Pool, copies: Copies, part: Part, room: memoryview) -> bool:
     return True
 
 
+def open_now(pool: Pool, copies: Copies, source: Decoder) -> bool:
+    """On the event loop: open what the decoder asks first, if nothing has to be asked of a disk for that. False where something
+    has to be, or anything is wrong: the decoder then opens the rest, and whoever uses it hears what is wrong."""
+    wanted = source.first()
+    if copies.inline or len(wanted) < copies.layout.k:
+        return False
+    for index in wanted:
+        slot = copies.layout.slots[index]
+        lane = pool.lanes[slot]
+        if lane is None or not lane.well or not lane.up or slot not in copies.rows:
+            return False
+        before = monotonic()
+        try:
+            source.adopt(index, lane.volume.open_shard(source.part.write_id, False))
+        except VolumeError:
+            return False
+        finally:
+            if (seconds := monotonic() - before) > STALL:
+                lane.stalled(seconds)
+    return True
+
+
 def _peek(lane: Lane, write_id: bytes, room: memoryview) -> Shard:
     before = monotonic()
     try:

@@ -22,6 +22,17 @@ class Step(NamedTuple):
     stop: int
 
 
+def resident(source: Decoder, run: list[Step]) -> Pieces | None:
+    """On the event loop: a run that is in memory, and needs nothing to be opened or rebuilt; else None."""
+    found: list[Unverified] = []
+    for _, stripe, start, stop in run:
+        pieces = source.resident(stripe, start, stop)
+        if pieces is None:
+            return None
+        found += pieces
+    return found
+
+
 def load(source: Decoder, run: list[Step], room: memoryview) -> Pieces | None:
     """On a thread: have a run in memory. What has to be rebuilt is verified on the way."""
     found: list[memoryview | Unverified] = []

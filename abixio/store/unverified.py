@@ -2,7 +2,8 @@
 
 What was verified a moment ago is in the processor's cache when the kernel copies it to the socket; what was verified 16 MiB ago
 is fetched from memory once more. Whoever verifies touches the bytes, and must not meet a page that has to be read again: that
-would wait for the disk, and be a signal where the disk fails. So the kernel is asked first whether all of a slice is there still.
+would wait for the disk, and be a signal where the disk fails. So the kernel is asked first whether all of a slice is there still,
+and to map it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from abixio.codec.checksum import BLOCK, block_count, check_blocks, resident
+from abixio.codec.checksum import BLOCK, block_count, check_blocks, populated, resident
 from abixio.config import KIB
 from abixio.volume.interface import Shard
 
@@ -32,6 +33,11 @@ class Unverified:
         self._skip = offset - first * BLOCK
         self._stop = self._skip + length
 
+    @property
+    def resident(self) -> bool:
+        """Whether all of it is in memory."""
+        return resident(self._data)
+
     def __len__(self) -> int:
         return self._stop - self._skip
 
@@ -41,7 +47,7 @@ class Unverified:
         while low < self._stop:
             high = min((low // SLICE + 1) * SLICE, self._stop)
             first, last = low // BLOCK, block_count(high)
-            if not resident(self._data[first * BLOCK : last * BLOCK]):
+            if not populated(self._data[first * BLOCK : last * BLOCK]):
                 return
             if check_blocks(self._data, self._sums, self._seed, first, last) is not None:
                 return

@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Literal
 
 from abixio.codec.aead import SALT, Sealer, body_room, sealed_size
@@ -20,7 +21,7 @@ from abixio.store.clock import write_id
 from abixio.store.encoder import Cut, Encoder, cut
 from abixio.store.inline import INLINE_LIMIT
 from abixio.store.lane import Lane
-from abixio.store.layout import piece_size, stripe_size
+from abixio.store.layout import piece_size, shard_size, stripe_size
 from abixio.store.pool import Pool
 from abixio.store.record import Layout, Part
 from abixio.store.sealing import part_key
@@ -236,7 +237,9 @@ class _Upload:
             lanes = prompt
         self._pool.files.take(len(lanes))
         self._files = len(lanes)
-        return ShardSet(lanes, self._layout.k, self._write_id, self._pool.loop, self._enough)
+        expected = 0 if self._source.length is None else self._stored(self._source.length)
+        sizes = partial(shard_size, self._layout, size=expected)
+        return ShardSet(lanes, self._layout.k, self._write_id, self._pool.loop, self._enough, expected=sizes)
 
     def _keep(self, encoder: Encoder, stripe: Cut, buffer: StripeBuffer) -> None:
         """Make inline shards of the whole body."""

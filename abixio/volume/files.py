@@ -30,6 +30,10 @@ _GONE: Final = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _libc.syncfs.argtypes = [ctypes.c_int]
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
+_KEEP_SIZE: Final = 1
+"""FALLOC_FL_KEEP_SIZE."""
+_NO_ALLOCATE: Final = frozenset((errno.EOPNOTSUPP, errno.ENOSYS))
 _OPENAT2: Final = 437
 """Number of the system call, the same on every processor; since Linux 5.6, and 5.12 for RESOLVE_CACHED."""
 _AT_FDCWD: Final = -100
@@ -46,7 +50,8 @@ class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
-_CACHED: Final = _OpenHow(os.O_RDONLY | os.O_CLOEXEC, 0, _RESOLVE_CACHED)
+_CACHED: Final = _OpenHow(os.O_RDONLY | os.O_CLOEXEC | os.O_NOATIME | os.O_NONBLOCK, 0, _RESOLVE_CACHED)
+"""Without the time of the access, which would have to be written, and without waiting for whoever writes to a pipe."""
 
 
 def volume_error(error: OSError, doing: str) -> VolumeError:
@@ -82,6 +87,14 @@ class Files:
         """A file or directory, open for reading."""
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
+    def open_now(self, path: str) -> int:
+        """As `open`, if no disk has to be asked for that. BlockingIOError where one has to be, or the system cannot tell; also
+        for a file that is not there, and for one of another user, of which the kernel says that all is in memory (mincore(2))."""
+        fd = int(_held.syscall(_OPENAT2, _AT_FDCWD, os.fsencode(path), ctypes.byref(_CACHED), ctypes.sizeof(_CACHED)))
+        if fd < 0:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(ctypes.get_errno()), path)
+        return fd
+
     def close(self, fd: int) -> None:
         os.close(fd)
 
@@ -98,18 +111,13 @@ class Files:
             data += more
         return data
 
-    def read_now(self, path: str, buffers: Sequence[bytearray | memoryview]) -> int:
-        """Read the start of a file into the buffers if no disk has to be asked for that; fewer bytes where it ends, or where
-        the rest is not in memory. BlockingIOError where a disk has to be asked, or the system cannot tell."""
-        fd = _held.syscall(_OPENAT2, _AT_FDCWD, os.fsencode(path), ctypes.byref(_CACHED), ctypes.sizeof(_CACHED))
-        if fd < 0:
-            raise BlockingIOError(errno.EAGAIN, os.strerror(ctypes.get_errno()), path)
+    def pread_now(self, fd: int, buffers: Sequence[bytearray | memoryview], offset: int) -> int:
+        """Read into the buffers if no disk has to be asked for that; fewer bytes where the file ends, or where the rest is not in
+        memory. BlockingIOError where a disk has to be asked, or the system cannot tell."""
         try:
-            return os.preadv(fd, buffers, 0, os.RWF_NOWAIT)
+            return os.preadv(fd, buffers, offset, os.RWF_NOWAIT)
         except OSError as error:
-            raise BlockingIOError(errno.EAGAIN, os.strerror(error.errno or 0), path) from error
-        finally:
-            os.close(fd)
+            raise BlockingIOError(errno.EAGAIN, os.strerror(error.errno or 0)) from error
 
     def read_uncached(self, path: str) -> None:
         """Have the disk itself read the start of that file; a file system that cannot read past its cache reads as it can."""
@@ -128,6 +136,17 @@ class Files:
     def writev(self, fd: int, buffers: Sequence[Buffer]) -> int:
         """As the system call: may write less than all of it."""
         return os.writev(fd, buffers[:_IOV_MAX])
+
+    def allocate(self, fd: int, offset: int, length: int) -> bool:
+        """Give bytes behind the end of a file their places on the disk; its size stays as it is. False where the file system
+        knows no such thing."""
+        while _libc.fallocate(fd, _KEEP_SIZE, offset, length) != 0:
+            number = ctypes.get_errno()
+            if number in _NO_ALLOCATE:
+                return False
+            if number != errno.EINTR:
+                raise OSError(number, os.strerror(number))
+        return True
 
     def fdatasync(self, fd: int) -> None:
         os.fdatasync(fd)

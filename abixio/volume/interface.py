@@ -261,12 +261,14 @@ class Volume(Protocol):
         ...
 
     # ---- shards ----
-    def create_shard(self, write_id: bytes, repair: bool = False) -> ShardWriter:
-        """A new shard file; VolumeFull when only the disk's reserve is left. `repair`: of which half may be used."""
+    def create_shard(self, write_id: bytes, repair: bool = False, expected: int = 0) -> ShardWriter:
+        """A new shard file; VolumeFull when only the disk's reserve is left. `repair`: of which half may be used. `expected`: how
+        many bytes it will have, if that is known; 0: not."""
         ...
 
-    def open_shard(self, write_id: bytes) -> Shard:
-        """ShardMissing or ShardCorrupt (size, magic, footer checksum)."""
+    def open_shard(self, write_id: bytes, wait: bool = True) -> Shard:
+        """ShardMissing or ShardCorrupt (size, magic, footer checksum). Without `wait`, on the event loop: WouldBlock where a disk
+        would have to be asked, or where the kernel would not say which of the shard's bytes are in memory."""
         ...
 
     def peek_shard(self, write_id: bytes, room: memoryview) -> Shard:

@@ -250,7 +250,7 @@ class LocalVolume:
             raise self.sync_failed(error) from error
 
     # ---- shards ------------------------------------------------------------------------------------------------------
-    def create_shard(self, write_id: bytes, repair: bool = False) -> shardfile.ShardFileWriter:
+    def create_shard(self, write_id: bytes, repair: bool = False, expected: int = 0) -> shardfile.ShardFileWriter:
         self.admit(repair)
         self._mark()
         place = shardfile.Place(
@@ -259,14 +259,14 @@ class LocalVolume:
             names.shard(self.path, write_id),
             names.shard_directory(self.path, write_id),
         )
-        writer = shardfile.ShardFileWriter(self, place, repair)
+        writer = shardfile.ShardFileWriter(self, place, repair, expected)
         self._writers = {other for other in self._writers if other.unfinished} | {writer}
         return writer
 
-    def open_shard(self, write_id: bytes) -> shardfile.ShardFile:
+    def open_shard(self, write_id: bytes, wait: bool = True) -> shardfile.ShardFile:
         self._usable()
         try:
-            return shardfile.open_shard(self.files, names.shard(self.path, write_id), write_id)
+            return shardfile.open_shard(self.files, names.shard(self.path, write_id), write_id, wait)
         except ShardMissing:
             self._check_place()  # or all shards of a disk that was pulled out would pass for lost
             raise

@@ -88,8 +88,12 @@ class LayerFiles(Files):
         with self.call("pread", self._name(fd)):
             return super().pread(fd, length, offset)
 
-    def read_now(self, path: str, buffers: Sequence[bytearray | memoryview]) -> int:
+    def open_now(self, path: str) -> int:
         raise BlockingIOError(errno.EAGAIN, "no file is in memory here", path)
+
+    def allocate(self, fd: int, offset: int, length: int) -> bool:
+        with self.call("allocate", self._name(fd)):
+            return super().allocate(fd, offset, length)
 
     def read_uncached(self, path: str) -> None:
         with self.call("read_uncached", self.name(path)):
