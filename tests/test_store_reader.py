@@ -31,6 +31,11 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(unverified, ask, lambda view: False)
 
 
+def begin_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the first bytes of a stream are not in memory."""
+    monkeypatch.setattr(reader, "resident", lambda source, run: None)
+
+
 def shard(r: Rig, stored: Stored, slot: int) -> StoredShard:
     found: StoredShard = r.volumes[slot].shards[stored.record.parts[0].write_id]
     return found
@@ -216,8 +221,10 @@ SILENT = (lane_gone, volume_dead)
 @pytest.mark.parametrize(("n", "ftt"), [(1, 0), (2, 1), (3, 2), (4, 1), (4, 2), (5, 3), (6, 2)])
 @pytest.mark.parametrize("size", [3000, FILE])
 async def test_any_losses_up_to_the_fault_tolerance_are_made_good_and_one_more_is_an_error(
-    damage: Callable[[Rig, Stored, int], None], n: int, ftt: int, size: int,
+    damage: Callable[[Rig, Stored, int], None], n: int, ftt: int, size: int, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if damage is sector_bad:
+        begin_on_threads(monkeypatch)
     patterns = list(itertools.combinations(range(n), ftt))
     for lost in random.Random(n * size).sample(patterns, min(len(patterns), 4)):
         async with rig(n) as r:
@@ -453,6 +460,7 @@ class Hung:
 @pytest.mark.parametrize("size", [200 * KIB, FILE])
 async def test_a_read_goes_on_without_a_volume_that_hangs(operation: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openpart, "SLOW", 0.05)
+    begin_on_threads(monkeypatch)
     async with rig(3) as r:
         stored = await r.put(noise(size), 1)
         slot = stored.record.layout.slots[1]  # type: ignore[union-attr]
@@ -608,7 +616,12 @@ async def test_a_stream_is_prepared_in_long_jobs_unless_that_takes_memory(monkey
         monkeypatch.setattr(reader, "AHEAD", 4 * full)
         stored = await r.put(noise(20 * full), 1)
         assert await r.get(stored) == noise(20 * full)
-        assert runs == [4, 4, 4, 4, 3]  # the first stripe was in memory
+        assert runs == [4, 4, 4, 4]  # the first four were in memory
+        with monkeypatch.context() as patched:
+            patched.setattr(reader, "resident", lambda source, run: None)
+            runs.clear()
+            assert await r.get(stored) == noise(20 * full)
+            assert runs == [1, 3, 4, 4, 4, 4]
         runs.clear()
         r.lose(stored.record.layout.slots[0])  # type: ignore[union-attr]
         assert await r.get(stored) == noise(20 * full)
@@ -630,7 +643,9 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize(("n", "ftt"), [(1, 0), (2, 1), (4, 1), (6, 2)])
-async def test_a_file_in_memory_is_begun_without_a_thread(n: int, ftt: int, jobs: list[str]) -> None:
+async def test_a_file_in_memory_is_begun_without_a_thread(
+    n: int, ftt: int, jobs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with rig(n) as r:
         r.chunk = MIB
         full = stripe_size(peeking(r).layout(ftt))
@@ -642,7 +657,10 @@ async def test_a_file_in_memory_is_begun_without_a_thread(n: int, ftt: int, jobs
         assert not any("open_shard" in r.volumes[slot].calls for slot in parity if n > 2)
         longer = await r.put(noise(2 * full + 5), ftt)
         assert await r.get(longer) == noise(2 * full + 5)
-        assert jobs == ["load"]
+        assert not jobs
+        monkeypatch.setattr(reader, "AHEAD", full)
+        assert await r.get(longer) == noise(2 * full + 5)
+        assert jobs == ["load", "load"]
 
 
 @pytest.mark.parametrize("harm", [bit_flipped, footer_torn, sums_of_another_slot, shard_gone, cut_short])
@@ -744,10 +762,17 @@ def rot(r: Rig, stored: Stored, at: int) -> int:
     return slot
 
 
+@pytest.mark.parametrize("by_thread", [True, False])
 @pytest.mark.parametrize(("n", "ftt"), [(4, 1), (3, 2), (4, 0), (1, 0)])
-async def test_what_rots_after_it_was_prepared_is_not_sent(n: int, ftt: int) -> None:
+async def test_what_rots_after_it_was_prepared_is_not_sent(
+    n: int, ftt: int, by_thread: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if by_thread:
+        begin_on_threads(monkeypatch)
     async with rig(n) as r:
         full = stripe_size(r.layout(ftt))
+        monkeypatch.setattr(reader, "AHEAD", 4 * full)
+        monkeypatch.setattr(unverified, "SLICE", BLOCK)
         size = 9 * full
         for at in (full, 5 * full // 2 + 7, 4 * full - 1, size - 1):
             stored = await r.put(noise(size), ftt)
@@ -766,7 +791,7 @@ async def test_what_rots_after_it_was_prepared_is_not_sent(n: int, ftt: int) -> 
             except DataLost:
                 assert not ftt
                 assert got == noise(len(got))
-                assert full <= len(got) <= at
+                assert BLOCK <= len(got) <= at
             finally:
                 await opened.aclose()
             assert slot in reported(r)

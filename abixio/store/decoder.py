@@ -115,7 +115,7 @@ class Decoder:
             shard = self._shard(index) if self._hopeful(index) else None
             if shard is None or not self._populated(shard, index, offset // BLOCK, block_count(offset + length)):
                 return None
-            found.append(Unverified(shard, self._seed(index), offset, length))
+            found.append(Unverified(shard, self._seed(index), offset, length, True))
         return found
 
     def resident(self, stripe: Stripe, start: int, stop: int) -> list[Unverified] | None:
@@ -125,7 +125,7 @@ class Decoder:
             shard = self._shards.get(index) if self._hopeful(index) else None
             if shard is None:
                 return None
-            found.append(Unverified(shard, self._seed(index), offset, length))
+            found.append(Unverified(shard, self._seed(index), offset, length, False))
         return found if all(piece.resident for piece in found) else None
 
     def _pieces(self, stripe: Stripe, start: int, stop: int) -> Iterator[Piece]:

@@ -33,7 +33,8 @@ EAGER: Final = 256 * KIB
 shortest range costs no more than that."""
 AHEAD: Final = 16 * MIB
 """Prepared in one job, once a stream has shown that it goes on: a hand-over takes 0.2 ms of the event loop, and 4 MiB no more
-than 2.5 ms to be sent. This is page cache, not memory of ours."""
+than 2.5 ms to be sent. This is page cache, not memory of ours. So much is sent without a thread where
+it is there when a stream begins."""
 _NO_ROOM: Final = memoryview(bytearray())
 
 
@@ -138,7 +139,7 @@ class StripeReader:
         try:
             while run:
                 # Until the first slice is out, an error can still become an answer.
-                prepared = self._resident(run) or await (self._prepare(run, True) if self._ahead is None else self._ahead)
+                prepared = self._resident(run) or await (self._first(run) if self._ahead is None else self._ahead)
                 run = prepared.rest or next(runs, None)
                 self._ahead = self._pool.loop.create_task(self._prepare(run)) if run else None
                 sent = 0
@@ -180,13 +181,11 @@ class StripeReader:
             self._part.close()
 
     def _runs(self, start: int, stop: int) -> Iterator[list[Step]]:
-        """The steps of a range in jobs of one part each: a single one first, so that sending begins soon, then many."""
+        """The steps of a range in jobs of one part each."""
         run: list[Step] = []
-        most = 0
         for step in self._steps(start, stop):
-            if run and (step.part != run[0].part or step.stop - run[0].start > most):
+            if run and (step.part != run[0].part or step.stop - run[0].start > AHEAD):
                 yield run
-                most = AHEAD
                 run = []
             run.append(step)
         if run:
@@ -234,6 +233,11 @@ class StripeReader:
         views = verified(pieces or ())
         first = next(views, None)
         return None if first is None else _Prepared(run, chain((first,), views), [])
+
+    async def _first(self, run: list[Step]) -> _Prepared:
+        """Only its first step, so that sending begins soon."""
+        prepared = await self._prepare(run[:1], True)
+        return prepared._replace(rest=prepared.rest + run[1:])
 
     async def _prepare(self, run: list[Step], verify: bool = False) -> _Prepared:
         """The pieces of a run, or only of its first step where something has to be rebuilt: then that takes memory."""

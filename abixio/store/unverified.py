@@ -22,14 +22,15 @@ SLICE: Final = 512 * KIB
 class Unverified:
     """A run of bytes of one shard, with the checksums of its blocks. It stays valid when the shard is closed."""
 
-    __slots__ = ("_data", "_seed", "_skip", "_stop", "_sums")
+    __slots__ = ("_data", "_mapped", "_seed", "_skip", "_stop", "_sums")
 
-    def __init__(self, shard: Shard, seed: int, offset: int, length: int) -> None:
-        """Those of `shard`, which were populated just now with all blocks that they touch; `seed` is that of the shard."""
+    def __init__(self, shard: Shard, seed: int, offset: int, length: int, mapped: bool) -> None:
+        """Those of `shard`; `mapped`: they were populated just now, with all blocks that they touch. `seed`: of the shard."""
         first, last = offset // BLOCK, block_count(offset + length)
         self._data = shard.view[first * BLOCK : last * BLOCK]
         self._sums = memoryview(bytes(shard.checksums[first:last])).cast("Q")
         self._seed = seed + first
+        self._mapped = mapped
         self._skip = offset - first * BLOCK
         self._stop = self._skip + length
 
@@ -43,11 +44,11 @@ class Unverified:
 
     def verified(self) -> Iterator[memoryview]:
         """Slices of it, each verified when it is asked for. It ends before one that is not good, or not in memory any more."""
-        low = self._skip
+        low, there = self._skip, resident if self._mapped else populated
         while low < self._stop:
             high = min((low // SLICE + 1) * SLICE, self._stop)
             first, last = low // BLOCK, block_count(high)
-            if not populated(self._data[first * BLOCK : last * BLOCK]):
+            if not there(self._data[first * BLOCK : last * BLOCK]):
                 return
             if check_blocks(self._data, self._sums, self._seed, first, last) is not None:
                 return
