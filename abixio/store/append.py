@@ -21,8 +21,9 @@ from abixio.config import MAX_PARTS
 from abixio.errors import CannotAppend, ConditionalConflict, InvalidWriteOffset, OutcomeUnknown, TooManyParts
 from abixio.store.bucketstore import Buckets, certain
 from abixio.store.clock import write_id
-from abixio.store.commit import Committer, Draft, Found
+from abixio.store.commit import Committer, Draft
 from abixio.store.composite import COMBINABLE, whole
+from abixio.store.lookup import Found
 from abixio.store.multipart import upload_name
 from abixio.store.objects import Objects, check_against, stamp
 from abixio.store.reader import open_reader

@@ -11,9 +11,10 @@ from contextlib import asynccontextmanager
 from msgspec.structs import replace
 
 from abixio.errors import BucketExists, BucketNotEmpty, NoSuchBucket, Unavailable
-from abixio.store.commit import Committer, Draft, Found
+from abixio.store.commit import Committer, Draft
 from abixio.store.history import History
 from abixio.store.lister import Query
+from abixio.store.lookup import Found
 from abixio.store.pages import Pages
 from abixio.store.record import ROOT, Record
 from abixio.store.types import Bucket

@@ -14,9 +14,10 @@ from typing import Final
 from abixio.config import MIN_PART
 from abixio.errors import InvalidPart, InvalidPartOrder, NoSuchUpload, PartTooSmall
 from abixio.store.bucketstore import Buckets
-from abixio.store.commit import Committer, Draft, Found
+from abixio.store.commit import Committer, Draft
 from abixio.store.composite import composite
 from abixio.store.lister import Query
+from abixio.store.lookup import Found
 from abixio.store.multipart import upload_name, uploads_space
 from abixio.store.objects import Objects, check_against, stamp
 from abixio.store.pace import Pace, paced

@@ -9,8 +9,9 @@ from typing import Final
 from blake3 import blake3
 
 from abixio.store.bucketstore import Buckets, certain
-from abixio.store.commit import Committer, Draft, Found
+from abixio.store.commit import Committer, Draft
 from abixio.store.lister import Query
+from abixio.store.lookup import Found
 from abixio.store.pages import Pages
 from abixio.store.record import Record
 from abixio.store.types import Bucket

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 from abixio.codec.checksum import block_seed
 from abixio.errors import AbixioError
-from abixio.store.commit import Found
 from abixio.store.encoder import Encoder, cut
 from abixio.store.inline import pack_shard
 from abixio.store.lane import answer
 from abixio.store.layout import piece_size
+from abixio.store.lookup import Found
 from abixio.store.record import Layout, Part, Record, unpack
 from abixio.store.settle import drop
 from abixio.store.types import Bucket, Deleted, ObjectInfo, PutSpec, Says, Source

@@ -22,8 +22,9 @@ from abixio.codec.checksum import SUM, block_seed
 from abixio.config import MIB
 from abixio.errors import CatalogCorrupt, ShardMissing, VolumeError
 from abixio.store.bucketstore import bucket_of
-from abixio.store.commit import Committer, Found
+from abixio.store.commit import Committer
 from abixio.store.lane import STALL, Lane
+from abixio.store.lookup import Found
 from abixio.store.record import ROOT, Part
 from abixio.store.sources import Copies, from_data
 from abixio.store.types import AtHand, Bucket, info_of

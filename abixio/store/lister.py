@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from abixio.errors import CatalogCorrupt, Unavailable, VolumeError
-from abixio.store.commit import Committer, Doubt, Found
+from abixio.store.commit import Committer
 from abixio.store.lane import Lane
+from abixio.store.lookup import Doubt, Found
 from abixio.store.pace import Pace
 from abixio.store.pool import Pool
 from abixio.store.record import unpack

@@ -14,8 +14,9 @@ from blake3 import blake3
 from abixio.errors import KeyNeeded, NoSuchUpload
 from abixio.store.bucketstore import Buckets, certain
 from abixio.store.clock import write_id
-from abixio.store.commit import Committer, Draft, Found
+from abixio.store.commit import Committer, Draft
 from abixio.store.lister import Query
+from abixio.store.lookup import Found
 from abixio.store.objects import Objects
 from abixio.store.pages import Pages
 from abixio.store.record import Record

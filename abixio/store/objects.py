@@ -13,8 +13,9 @@ from msgspec.structs import replace
 
 from abixio.errors import DataLost, InvalidFaultTolerance, IsDeleteMarker, NoSuchKey, NoSuchVersion, OutcomeUnknown
 from abixio.store.bucketstore import Buckets, certain
-from abixio.store.commit import SAME, Committer, Draft, Found
+from abixio.store.commit import SAME, Committer, Draft
 from abixio.store.layout import choose
+from abixio.store.lookup import Found
 from abixio.store.reader import StoredReader, open_reader
 from abixio.store.record import Hides, Layout, Part, Record, pack, version_id
 from abixio.store.resolve import View

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from abixio.store.commit import Committer, Found
+from abixio.store.commit import Committer
 from abixio.store.lister import Lister, Page, Query
+from abixio.store.lookup import Found
 from abixio.store.pace import Pace, paced
 
 

@@ -32,7 +32,8 @@ from msgspec import structs
 
 from abixio.errors import DataLost, OutcomeUnknown, Unavailable
 from abixio.store.bucketstore import Buckets, certain
-from abixio.store.commit import Committer, Draft, Found
+from abixio.store.commit import Committer, Draft
+from abixio.store.lookup import Found
 from abixio.store.multipart import upload_name
 from abixio.store.objects import Objects
 from abixio.store.record import Layout, Part, Record, pack, unpaired

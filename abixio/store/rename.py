@@ -16,7 +16,8 @@ from msgspec.structs import replace
 
 from abixio.errors import CannotRename, IdempotencyMismatch, NoSuchKey, Unavailable
 from abixio.store.bucketstore import Buckets, certain
-from abixio.store.commit import Committer, Found
+from abixio.store.commit import Committer
+from abixio.store.lookup import Found
 from abixio.store.objects import Objects, check_against, stamp
 from abixio.store.placing import Along, refusal
 from abixio.store.record import PAIRED, Record, pack, unpaired
