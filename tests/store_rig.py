@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import pytest
 
 from abixio.config import MIB, Config
+from abixio.store import reader
 from abixio.store.buffers import BufferPool
 from abixio.store.layout import MIN_CHUNK, choose
 from abixio.store.pool import Pool
@@ -197,3 +199,8 @@ async def rig(
 def pools(most: int = 6) -> list[tuple[int, int]]:
     """Every (volumes, fault tolerance) up to that many volumes."""
     return [(n, ftt) for n in range(1, most + 1) for ftt in range(n)]
+
+
+def begin_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the first bytes of a stream are not in memory."""
+    monkeypatch.setattr(reader, "resident", lambda source, run: None)

@@ -32,7 +32,7 @@ from abixio.store.lane import Lane
 from abixio.store.sources import Copies
 from abixio.volume.interface import Row
 from tests.store_memvolume import MemVolume
-from tests.store_rig import FILE, SPACE, Rig, noise, rig
+from tests.store_rig import FILE, SPACE, Rig, begin_on_threads, noise, rig
 
 
 @pytest.fixture(autouse=True)
@@ -231,6 +231,7 @@ async def test_a_shard_that_nobody_can_do_without_is_waited_for_and_given_up_in_
 ) -> None:
     monkeypatch.setattr(openpart, "SLOW", 0.05)
     monkeypatch.setattr(openpart, "HUNG", 0.5)
+    begin_on_threads(monkeypatch)
     async with rig(3) as r:
         stored, go = await r.put(noise(FILE), 0), threading.Event()
         lane, volume = lane_of(r, 1), r.volumes[1]

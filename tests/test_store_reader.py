@@ -22,18 +22,13 @@ from abixio.store.inline import INLINE_LIMIT
 from abixio.store.layout import STRIPE_BUFFER, stripe_size
 from abixio.store.reader import open_reader
 from tests.store_memvolume import MemVolume, StoredShard
-from tests.store_rig import FILE, Rig, Stored, noise, pools, rig
+from tests.store_rig import FILE, Rig, Stored, begin_on_threads, noise, pools, rig
 
 
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on the kernel says that nothing is in memory."""
     for ask in ("resident", "populated"):
         monkeypatch.setattr(unverified, ask, lambda view: False)
-
-
-def begin_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where the first bytes of a stream are not in memory."""
-    monkeypatch.setattr(reader, "resident", lambda source, run: None)
 
 
 def shard(r: Rig, stored: Stored, slot: int) -> StoredShard:

@@ -91,6 +91,9 @@ class LayerFiles(Files):
     def open_now(self, path: str) -> int:
         raise BlockingIOError(errno.EAGAIN, "no file is in memory here", path)
 
+    def pread_now(self, fd: int, buffers: Sequence[bytearray | memoryview], offset: int) -> int:
+        raise BlockingIOError(errno.EAGAIN, "no file is in memory here")
+
     def allocate(self, fd: int, offset: int, length: int) -> bool:
         with self.call("allocate", self._name(fd)):
             return super().allocate(fd, offset, length)
