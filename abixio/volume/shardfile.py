@@ -109,7 +109,8 @@ class ShardFile:
 
 
 def open_shard(files: Files, path: str, write_id: bytes, wait: bool = True) -> ShardFile:
-    """ShardMissing or ShardCorrupt; VolumeError when the file cannot be opened for another reason. `wait`: see there."""
+    """ShardMissing or ShardCorrupt; VolumeError when the file cannot be opened for another reason. Without `wait`, WouldBlock as
+    `interface.Volume.open_shard` says."""
     name = write_id.hex()
     try:
         fd = files.open(path) if wait else files.open_now(path)
